@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a sharded ZeRO checkpoint to whole weights. */
+#ifndef UNZERO_CONSOLIDATE_H
+#define UNZERO_CONSOLIDATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "limits.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Precision of floating-point parameters in the output. Buffers and integers stay as stored. */
+enum uz_precision {
+    UZ_PRECISION_FP32, /**< the fp32 masters as they are; frozen parameters widened */
+    UZ_PRECISION_BF16, /**< rounded from the masters, to nearest, ties to even */
+    UZ_PRECISION_FP16, /**< the same; overflows to infinity are counted */
+    UZ_PRECISION_KEEP, /**< the dtype of the low-precision copy, rounded from the masters */
+};
+
+/** When the output is on the disk. */
+enum uz_durability {
+    UZ_DURABLE_FULL, /**< contents and names, when the call returns */
+    UZ_DURABLE_DATA, /**< contents before a file gets its name */
+    UZ_DURABLE_NONE, /**< when the system likes */
+};
+
+/** What to do; start from uz_consolidate_options_default. Strings are borrowed. */
+struct uz_consolidate_options {
+    const char *tag;               /**< folder in the checkpoint root; NULL: what `latest` names */
+    enum uz_precision precision;   /**< default UZ_PRECISION_FP32 */
+    uint64_t max_shard_bytes;      /**< tensor bytes of an output file; 0: one file; default 5e9 */
+    bool exclude_frozen;           /**< leave frozen parameters out; default false */
+    bool force;                    /**< replace outputs that exist; default false */
+    enum uz_durability durability; /**< default UZ_DURABLE_FULL */
+    unsigned threads;              /**< 0 (default): the processors this process may use */
+    uint64_t max_memory;           /**< bytes; 0 (default): no bound but what the defaults take */
+    struct uz_limits limits;       /**< caps on the input */
+};
+
+/** One output file. */
+struct uz_output_file {
+    const char *name; /**< within the output folder */
+    uint64_t nbytes;
+    uint64_t n_tensors;
+};
+
+/** What will be, or was, done. Strings belong to the job. */
+struct uz_consolidate_summary {
+    const char *tag;
+    const char *ds_version; /**< "" if the files don't tell */
+    int zero_stage;
+    uint64_t world_size; /**< data-parallel ranks */
+    const char *out_dir; /**< folder the files go to */
+    const struct uz_output_file *files;
+    size_t n_files;
+    uint64_t n_tensors; /**< written */
+    uint64_t n_frozen_excluded;
+    uint64_t data_nbytes;   /**< of tensors in the output */
+    uint64_t file_nbytes;   /**< of all output files */
+    uint64_t memory_nbytes; /**< that the run uses at most, estimated */
+    unsigned threads;
+    const char *const *tied; /**< n_tied pairs: a name left out, the name its data is under */
+    size_t n_tied;
+    const char *const *warnings;
+    size_t n_warnings;
+    uint64_t n_overflows; /**< finite values that became infinite; known after the run */
+};
+
+/** A planned consolidation. */
+struct uz_consolidation;
+
+/** Sets the documented defaults. */
+UZ_API void uz_consolidate_options_default(struct uz_consolidate_options *options);
+
+/**
+ * Reads and checks all metadata of `checkpoint` (a root or a tag folder), checks the target, and
+ * plans. Nothing is written. `out` is a folder, or a file name that ends in .safetensors (one file
+ * is made then, whatever max_shard_bytes says). The caller frees the job with
+ * uz_consolidation_free. One thread at a time may use a job; different jobs are independent.
+ *
+ * Fails with any status of enum uz_status; *job is set only on success.
+ */
+UZ_API int uz_consolidation_plan(struct uz_consolidation **job, const char *checkpoint,
+                                 const char *out, const struct uz_consolidate_options *options,
+                                 struct uz_error *err);
+
+/** The summary, valid as long as the job. */
+UZ_API const struct uz_consolidate_summary *uz_consolidation_summary(
+    const struct uz_consolidation *job);
+
+/**
+ * Called about ten times a second on the thread that runs the job, and once when all bytes are
+ * written. A non-zero result stops the job with UZ_CANCELLED.
+ */
+typedef int (*uz_progress_fn)(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total);
+
+/**
+ * Writes the output: staged inside the output folder, renamed when all is whole. On failure
+ * nothing under the final names was touched. `progress` may be NULL.
+ */
+UZ_API int uz_consolidation_run(struct uz_consolidation *job, uz_progress_fn progress, void *cookie,
+                                struct uz_error *err);
+
+/** Frees the job. NULL is allowed. */
+UZ_API void uz_consolidation_free(struct uz_consolidation *job);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All of the library's headers. */
+#ifndef UNZERO_UNZERO_H
+#define UNZERO_UNZERO_H
+
+#include <unzero/consolidate.h>
+#include <unzero/dtype.h>
+#include <unzero/error.h>
+#include <unzero/limits.h>
+#include <unzero/version.h>
+
+#endif

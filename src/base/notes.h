@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Things a user should know that are no errors: collected, shown at the end. */
+#ifndef UZ_BASE_NOTES_H
+#define UZ_BASE_NOTES_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+struct uz_notes {
+    char **items;
+    size_t n, cap;
+};
+
+/* Appends a warning, escaped as error messages are. */
+int uz_warn(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...) UZ_PRINTF(3, 4);
+
+void uz_notes_free(struct uz_notes *notes);
+
+#endif

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Building, sorting and proving the table of logical tensors. */
+#include "layout/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+int uz_model_init(struct uz_model *model, const struct uz_limits *limits, struct uz_error *err)
+{
+    *model = (struct uz_model){
+        .max_tensors = limits->max_tensors,
+        .max_name_bytes = limits->max_name_bytes,
+    };
+    model->arena = uz_arena_new(limits->max_pickle_arena);
+    model->names = uz_map_new();
+    if (!model->arena || !model->names) {
+        uz_model_free(model);
+        return uz_fail_nomem(err, sizeof *model);
+    }
+    return UZ_OK;
+}
+
+void uz_model_free(struct uz_model *model)
+{
+    for (size_t i = 0; i < model->n_files; i++)
+        free(model->files[i]);
+    free(model->files);
+    free(model->places);
+    free(model->tensors);
+    free(model->pieces);
+    free(model->lp_pieces);
+    free(model->aliases);
+    uz_map_free(model->names);
+    uz_arena_free(model->arena);
+    *model = (struct uz_model){0};
+}
+
+int uz_model_add_file(struct uz_model *model, const char *path, uint32_t *file,
+                      struct uz_error *err)
+{
+    UZ_TRY(uz_reserve(&model->files, &model->cap_files, (uint64_t)model->n_files + 1,
+                      sizeof *model->files, err));
+    char *copy = strdup(path);
+    if (!copy)
+        return uz_fail_nomem(err, strlen(path));
+    *file = (uint32_t)model->n_files;
+    model->files[model->n_files++] = copy;
+    return UZ_OK;
+}
+
+int uz_model_add_place(struct uz_model *model, const struct uz_place *place, uint32_t *index,
+                       struct uz_error *err)
+{
+    if (model->n_places >= UZ_NONE)
+        return uz_fail(err, UZ_LIMIT, "more than %u storages", UZ_NONE - 1);
+    UZ_TRY(uz_reserve(&model->places, &model->cap_places, (uint64_t)model->n_places + 1,
+                      sizeof *model->places, err));
+    *index = (uint32_t)model->n_places;
+    model->places[model->n_places++] = *place;
+    return UZ_OK;
+}
+
+int uz_shape_numel(unsigned ndim, const uint64_t *shape, uint64_t *numel, struct uz_error *err)
+{
+    uint64_t n = 1, nbytes;
+    for (unsigned j = 0; j < ndim; j++)
+        if (shape[j] == 0) {
+            *numel = 0;
+            return UZ_OK;
+        }
+    for (unsigned j = 0; j < ndim; j++)
+        if (!uz_mul_u64(n, shape[j], &n))
+            n = UINT64_MAX;
+    if (!uz_mul_u64(n, 8, &nbytes) || nbytes > INT64_MAX)
+        return uz_fail(err, UZ_CORRUPT, "a shape has more elements than 60 bits can count");
+    *numel = n;
+    return UZ_OK;
+}
+
+static int check_name(const struct uz_model *model, const char *name, size_t nbytes,
+                      struct uz_error *err)
+{
+    if (nbytes > model->max_name_bytes)
+        return uz_fail(err, UZ_LIMIT, "a tensor's name has %zu bytes, at most %llu are allowed",
+                       nbytes, (unsigned long long)model->max_name_bytes);
+    if (memchr(name, '\0', nbytes) || !uz_utf8_valid(name, nbytes))
+        return uz_fail(err, UZ_CORRUPT, "a tensor's name is not proper UTF-8 text: %.*s",
+                       (int)nbytes, name);
+    return UZ_OK;
+}
+
+int uz_model_add_tensor(struct uz_model *model, const char *name, size_t name_nbytes,
+                        enum uz_role role, enum uz_dtype dtype, unsigned ndim,
+                        const uint64_t *shape, uint32_t *tensor, struct uz_error *err)
+{
+    UZ_TRY(check_name(model, name, name_nbytes, err));
+    if (model->n_tensors >= model->max_tensors || model->n_tensors >= UZ_NONE)
+        return uz_fail(err, UZ_LIMIT, "more than %zu tensors", model->n_tensors);
+    struct uz_tensor new_tensor = {.role = role, .dtype = dtype, .ndim = ndim, .lp = UZ_NONE};
+    UZ_TRY(uz_shape_numel(ndim, shape, &new_tensor.numel, err));
+    uint64_t *shape_copy;
+    UZ_TRY(uz_arena_alloc(model->arena, ndim, sizeof *shape_copy, &shape_copy, err));
+    memcpy(shape_copy, shape, ndim * sizeof *shape_copy);
+    new_tensor.shape = shape_copy;
+    UZ_TRY(uz_arena_strndup(model->arena, name, name_nbytes, &new_tensor.name, err));
+    UZ_TRY(uz_reserve(&model->tensors, &model->cap_tensors, (uint64_t)model->n_tensors + 1,
+                      sizeof *model->tensors, err));
+    bool present;
+    UZ_TRY(uz_map_add(model->names, new_tensor.name, name_nbytes, model->n_tensors, &present, err));
+    if (present)
+        return uz_fail(err, UZ_CORRUPT, "the name %s occurs twice", new_tensor.name);
+    *tensor = (uint32_t)model->n_tensors;
+    model->tensors[model->n_tensors++] = new_tensor;
+    return UZ_OK;
+}
+
+static int append_piece(struct uz_piece **pieces, size_t *n, size_t *cap,
+                        const struct uz_piece *piece, struct uz_error *err)
+{
+    UZ_TRY(uz_reserve(pieces, cap, (uint64_t)*n + 1, sizeof **pieces, err));
+    (*pieces)[(*n)++] = *piece;
+    return UZ_OK;
+}
+
+int uz_model_add_piece(struct uz_model *model, const struct uz_piece *piece, struct uz_error *err)
+{
+    if (piece->n_elems == 0)
+        return UZ_OK;
+    return append_piece(&model->pieces, &model->n_pieces, &model->cap_pieces, piece, err);
+}
+
+int uz_model_set_lp(struct uz_model *model, uint32_t tensor, enum uz_dtype dtype,
+                    const struct uz_piece *piece, struct uz_error *err)
+{
+    model->tensors[tensor].lp_dtype = dtype;
+    model->tensors[tensor].lp = (uint32_t)model->n_lp_pieces;
+    return append_piece(&model->lp_pieces, &model->n_lp_pieces, &model->cap_lp_pieces, piece, err);
+}
+
+int uz_model_strided_map(struct uz_model *model, unsigned ndim, const uint64_t *shape,
+                         const uint64_t *src_stride, const struct uz_shard_map **map,
+                         struct uz_error *err)
+{
+    struct uz_shard_map *made;
+    uint64_t *numbers;
+    UZ_TRY(uz_arena_alloc(model->arena, 1, sizeof *made, &made, err));
+    UZ_TRY(uz_arena_alloc(model->arena, 3 * (uint64_t)ndim, sizeof *numbers, &numbers, err));
+    uint64_t *dst_stride = numbers + 2 * ndim;
+    memcpy(numbers, shape, ndim * sizeof *numbers);
+    memcpy(numbers + ndim, src_stride, ndim * sizeof *numbers);
+    uint64_t step = 1;
+    for (unsigned j = ndim; j-- > 0;) {
+        dst_stride[j] = step;
+        step *= shape[j];
+    }
+    *made = (struct uz_shard_map){
+        .ndim = ndim,
+        .shape = numbers,
+        .src_stride = numbers + ndim,
+        .dst_stride = dst_stride,
+    };
+    *map = made;
+    return UZ_OK;
+}
+
+int uz_model_add_alias(struct uz_model *model, const char *name, size_t name_nbytes,
+                       uint32_t tensor, struct uz_error *err)
+{
+    UZ_TRY(check_name(model, name, name_nbytes, err));
+    UZ_TRY(uz_reserve(&model->aliases, &model->cap_aliases, (uint64_t)model->n_aliases + 1,
+                      sizeof *model->aliases, err));
+    struct uz_alias *alias = &model->aliases[model->n_aliases];
+    UZ_TRY(uz_arena_strndup(model->arena, name, name_nbytes, &alias->name, err));
+    alias->tensor = tensor;
+    model->n_aliases++;
+    return UZ_OK;
+}
+
+bool uz_model_find(const struct uz_model *model, const char *name, size_t name_nbytes,
+                   uint32_t *tensor)
+{
+    uint64_t index;
+    if (!uz_map_get(model->names, name, name_nbytes, &index))
+        return false;
+    *tensor = (uint32_t)index;
+    return true;
+}
+
+struct ranked {
+    uint64_t rank;
+    uint32_t old_index;
+};
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct ranked *left = a, *right = b;
+    if (left->rank != right->rank)
+        return left->rank < right->rank ? -1 : 1;
+    return left->old_index < right->old_index ? -1 : 1;
+}
+
+/* Moves the tensors into the order of `order` and renumbers all that names them. */
+static int apply_order(struct uz_model *model, const struct ranked *order, struct uz_error *err)
+{
+    struct uz_tensor *sorted = NULL;
+    uint32_t *new_index = NULL;
+    int rc = uz_alloc(&sorted, model->n_tensors, sizeof *sorted, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&new_index, model->n_tensors, sizeof *new_index, err);
+    if (rc < 0) {
+        free(sorted);
+        return rc;
+    }
+    for (size_t i = 0; i < model->n_tensors; i++) {
+        sorted[i] = model->tensors[order[i].old_index];
+        new_index[order[i].old_index] = (uint32_t)i;
+    }
+    for (size_t i = 0; i < model->n_pieces; i++)
+        model->pieces[i].tensor = new_index[model->pieces[i].tensor];
+    for (size_t i = 0; i < model->n_lp_pieces; i++)
+        model->lp_pieces[i].tensor = new_index[model->lp_pieces[i].tensor];
+    for (size_t i = 0; i < model->n_aliases; i++)
+        model->aliases[i].tensor = new_index[model->aliases[i].tensor];
+    free(model->tensors);
+    free(new_index);
+    model->tensors = sorted;
+    model->cap_tensors = model->n_tensors;
+    return UZ_OK;
+}
+
+static int sort_tensors(struct uz_model *model, const uint64_t *rank, struct uz_error *err)
+{
+    struct ranked *order;
+    UZ_TRY(uz_alloc(&order, model->n_tensors, sizeof *order, err));
+    for (size_t i = 0; i < model->n_tensors; i++)
+        order[i] = (struct ranked){.rank = rank[i], .old_index = (uint32_t)i};
+    qsort(order, model->n_tensors, sizeof *order, by_rank);
+    int rc = apply_order(model, order, err);
+    free(order);
+    UZ_TRY(rc);
+    uz_map_free(model->names);
+    model->names = uz_map_new();
+    if (!model->names)
+        return uz_fail_nomem(err, sizeof(void *));
+    for (size_t i = 0; i < model->n_tensors; i++) {
+        const char *name = model->tensors[i].name;
+        UZ_TRY(uz_map_add(model->names, name, strlen(name), i, NULL, err));
+    }
+    return UZ_OK;
+}
+
+/* Where a piece begins in its tensor. */
+static uint64_t piece_begin(const struct uz_piece *piece)
+{
+    uint64_t first, end;
+    if (!piece->map)
+        return piece->lo;
+    uz_piece_span(piece, &first, &end);
+    return first;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct uz_piece *left = a, *right = b;
+    if (left->tensor != right->tensor)
+        return left->tensor < right->tensor ? -1 : 1;
+    uint64_t left_begin = piece_begin(left), right_begin = piece_begin(right);
+    return left_begin < right_begin ? -1 : left_begin > right_begin;
+}
+
+int uz_model_finish(struct uz_model *model, const uint64_t *rank, struct uz_error *err)
+{
+    if (rank && model->n_tensors > 0)
+        UZ_TRY(sort_tensors(model, rank, err));
+    if (model->n_pieces > 0)
+        qsort(model->pieces, model->n_pieces, sizeof *model->pieces, by_place);
+    uint64_t next = 0;
+    for (uint32_t i = 0; i < model->n_tensors; i++) {
+        struct uz_tensor *tensor = &model->tensors[i];
+        tensor->first_piece = next;
+        while (next < model->n_pieces && model->pieces[next].tensor == i)
+            next++;
+        tensor->n_pieces = next - tensor->first_piece;
+        const struct uz_piece *pieces =
+            tensor->n_pieces ? &model->pieces[tensor->first_piece] : NULL;
+        UZ_TRY(uz_pieces_cover(pieces, tensor->n_pieces, tensor->numel, tensor->name, err));
+    }
+    return UZ_OK;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The logical tensors of a checkpoint with their source pieces: what readers make and plans use. */
+#ifndef UZ_LAYOUT_MODEL_H
+#define UZ_LAYOUT_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <unzero/dtype.h>
+#include <unzero/limits.h>
+
+#include "base/error.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "layout/piece.h"
+
+#define UZ_NONE UINT32_MAX
+
+/* Bytes of elements in a file. */
+struct uz_place {
+    uint32_t file;   /* index into files */
+    bool deflated;   /* compressed zip entry `zip_index` of the file; `offset` counts inside it */
+    bool big_endian; /* order of the bytes in an element */
+    uint64_t offset; /* byte where element 0 lies */
+    uint64_t nbytes; /* bytes that belong to it */
+    uint64_t zip_index; /* entry in the file's central directory, if deflated */
+};
+
+/* What a tensor is to the model, which decides the dtype it gets in an output. */
+enum uz_role {
+    UZ_ROLE_PARAM,  /* has a high-precision master, which is what the pieces hold */
+    UZ_ROLE_FROZEN, /* a parameter without a master: frozen, or of zero elements */
+    UZ_ROLE_BUFFER, /* not a parameter: running statistics, counters */
+};
+
+struct uz_tensor {
+    const char *name;
+    enum uz_role role;
+    enum uz_dtype dtype;    /* of the elements in the pieces */
+    enum uz_dtype lp_dtype; /* of the low-precision copy, UZ_DTYPE_INVALID if unknown */
+    unsigned ndim;
+    const uint64_t *shape;
+    uint64_t numel;
+    uint32_t lp;          /* index into lp_pieces of the whole low-precision copy, or UZ_NONE */
+    uint64_t first_piece; /* pieces [first_piece, first_piece + n_pieces), sorted, cover it */
+    uint64_t n_pieces;
+};
+
+/* A second name of a tensor: tied weights. */
+struct uz_alias {
+    const char *name;
+    uint32_t tensor;
+};
+
+/*
+ * Built up by a reader with the functions below, then finished and never changed again: any number
+ * of threads may read it. Names, shapes and maps live in its arena.
+ */
+struct uz_model {
+    char **files; /* paths */
+    size_t n_files, cap_files;
+    struct uz_place *places; /* the storages that pieces name */
+    size_t n_places, cap_places;
+    struct uz_tensor *tensors; /* in output order once finished */
+    size_t n_tensors, cap_tensors;
+    struct uz_piece *pieces;
+    size_t n_pieces, cap_pieces;
+    struct uz_piece *lp_pieces;
+    size_t n_lp_pieces, cap_lp_pieces;
+    struct uz_alias *aliases;
+    size_t n_aliases, cap_aliases;
+    struct uz_arena *arena;
+    struct uz_map *names; /* tensor name -> index */
+    uint64_t max_tensors;
+    uint64_t max_name_bytes;
+};
+
+int uz_model_init(struct uz_model *model, const struct uz_limits *limits, struct uz_error *err);
+void uz_model_free(struct uz_model *model);
+
+/* Adds a file by path (copied); its index in *file. */
+int uz_model_add_file(struct uz_model *model, const char *path, uint32_t *file,
+                      struct uz_error *err);
+
+/* Adds a storage; its index in *place. */
+int uz_model_add_place(struct uz_model *model, const struct uz_place *place, uint32_t *index,
+                       struct uz_error *err);
+
+/*
+ * Adds a tensor without pieces. The name must be UTF-8 without NUL and new (else UZ_CORRUPT: the
+ * same name twice); name and shape are copied. Its index in *tensor.
+ */
+int uz_model_add_tensor(struct uz_model *model, const char *name, size_t name_nbytes,
+                        enum uz_role role, enum uz_dtype dtype, unsigned ndim,
+                        const uint64_t *shape, uint32_t *tensor, struct uz_error *err);
+
+/* Adds a piece of a tensor, in any order; without elements it is dropped. */
+int uz_model_add_piece(struct uz_model *model, const struct uz_piece *piece, struct uz_error *err);
+
+/* Sets the whole low-precision copy of a tensor. */
+int uz_model_set_lp(struct uz_model *model, uint32_t tensor, enum uz_dtype dtype,
+                    const struct uz_piece *piece, struct uz_error *err);
+
+/*
+ * A map for a whole tensor that is stored with strides (in elements). Lives as long as the model.
+ */
+int uz_model_strided_map(struct uz_model *model, unsigned ndim, const uint64_t *shape,
+                         const uint64_t *src_stride, const struct uz_shard_map **map,
+                         struct uz_error *err);
+
+int uz_model_add_alias(struct uz_model *model, const char *name, size_t name_nbytes,
+                       uint32_t tensor, struct uz_error *err);
+
+/* True and the index of the tensor with that name. */
+bool uz_model_find(const struct uz_model *model, const char *name, size_t name_nbytes,
+                   uint32_t *tensor);
+
+/*
+ * Sorts tensors by `rank` (an array with a number for each tensor, NULL: as added) and pieces by
+ * tensor and place, and proves that each tensor is covered exactly.
+ */
+int uz_model_finish(struct uz_model *model, const uint64_t *rank, struct uz_error *err);
+
+/* Product of the shape in *numel; UZ_CORRUPT when it or its bytes do not fit 63 bits. */
+int uz_shape_numel(unsigned ndim, const uint64_t *shape, uint64_t *numel, struct uz_error *err);
+
+#endif
