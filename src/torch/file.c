@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening a PyTorch file: which container it is, what the archive holds, its value graph. */
+#include "torch/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "torch/file_impl.h"
+#include "torch/pickle.h"
+
+enum { HEAD_NBYTES = 64, MAX_BYTEORDER_NBYTES = 64 };
+
+/* True if the head holds the first value of the container before PyTorch 1.6: a pickled number. */
+static bool is_legacy(const uint8_t *head, size_t nbytes)
+{
+    /* LONG1 of ten bytes; before it stand PROTO and, in protocol 4, FRAME. */
+    static const uint8_t magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46,
+                                    0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
+    if (nbytes < 2 || head[0] != 0x80)
+        return false;
+    for (size_t i = 2; i + sizeof magic <= nbytes && i <= 16; i++)
+        if (memcmp(head + i, magic, sizeof magic) == 0)
+            return true;
+    return false;
+}
+
+static int check_container(const struct uz_torch_file *file, uint64_t file_nbytes,
+                           struct uz_error *err)
+{
+    static const uint8_t zip_magic[] = {'P', 'K', 3, 4}, zstd_magic[] = {0x28, 0xb5, 0x2f, 0xfd};
+    uint8_t head[HEAD_NBYTES];
+    size_t nbytes = file_nbytes < sizeof head ? (size_t)file_nbytes : sizeof head;
+
+    if (nbytes == 0)
+        return uz_fail_at(err, UZ_CORRUPT, file->path, UZ_NO_OFFSET, "the file is empty");
+    UZ_TRY(uz_pread_all(file->fd, head, nbytes, 0, file->path, err));
+    if (nbytes >= sizeof zip_magic && memcmp(head, zip_magic, sizeof zip_magic) == 0)
+        return UZ_OK;
+    if (nbytes >= sizeof zstd_magic && memcmp(head, zstd_magic, sizeof zstd_magic) == 0)
+        return uz_fail_at(err, UZ_UNSUPPORTED, file->path, UZ_NO_OFFSET,
+                          "compressed whole with zstd, which cannot be read in place; "
+                          "decompress it first: zstd -d");
+    if (is_legacy(head, nbytes))
+        return uz_fail_at(err, UZ_UNSUPPORTED, file->path, UZ_NO_OFFSET,
+                          "the container of PyTorch before 1.6, which is not read; load it in "
+                          "Python and torch.save it again");
+    return uz_fail_at(err, UZ_FORMAT, file->path, UZ_NO_OFFSET, "not a PyTorch file");
+}
+
+/* The one folder at the top of the archive that holds a data.pkl, and that entry. */
+static int find_root(struct uz_torch_file *file, uint64_t *pickle_index, struct uz_error *err)
+{
+    static const char tail[] = "/data.pkl";
+    const size_t tail_nbytes = sizeof tail - 1;
+    size_t root_nbytes = 0;
+    bool found = false;
+
+    for (uint64_t i = 0; i < uz_zip_count(file->zip); i++) {
+        const char *name = uz_zip_name(file->zip, i);
+        size_t nbytes = strcspn(name, "/");
+        if (nbytes == 0 || strcmp(name + nbytes, tail) != 0)
+            continue;
+        if (found)
+            return uz_fail_at(err, UZ_CORRUPT, file->path, UZ_NO_OFFSET,
+                              "two folders with a data.pkl in one archive");
+        found = true;
+        *pickle_index = i;
+        root_nbytes = nbytes;
+    }
+    if (!found)
+        return uz_fail_at(err, UZ_FORMAT, file->path, UZ_NO_OFFSET,
+                          "not a PyTorch file: a zip archive without a data.pkl");
+    const char *name = uz_zip_name(file->zip, *pickle_index);
+    UZ_TRY(uz_alloc(&file->archive_root, (uint64_t)root_nbytes + tail_nbytes + 1, 1, err));
+    memcpy(file->archive_root, name, root_nbytes);
+    return UZ_OK;
+}
+
+/* Finds the entry ROOT/name; the name of the entry is short by construction. */
+static int find_in_root(const struct uz_torch_file *file, const char *name, bool *found,
+                        uint64_t *index, struct uz_error *err)
+{
+    char *full = uz_path_join(file->archive_root, name);
+    if (!full)
+        return uz_fail_nomem(err, strlen(file->archive_root));
+    *found = uz_zip_find(file->zip, full, index);
+    free(full);
+    return UZ_OK;
+}
+
+/* `byteorder` came with PyTorch 2.1; files without it are little-endian. */
+static int read_byteorder(struct uz_torch_file *file, struct uz_error *err)
+{
+    bool found;
+    uint64_t index = 0, nbytes = 0;
+    uint8_t *text = NULL;
+    UZ_TRY(find_in_root(file, "byteorder", &found, &index, err));
+    if (!found)
+        return UZ_OK;
+    UZ_TRY(uz_zip_read(file->zip, index, MAX_BYTEORDER_NBYTES, &text, &nbytes, err));
+    bool little = nbytes == 6 && memcmp(text, "little", 6) == 0;
+    file->big_endian = nbytes == 3 && memcmp(text, "big", 3) == 0;
+    free(text);
+    if (!little && !file->big_endian)
+        return uz_fail_at(err, UZ_CORRUPT, file->path, UZ_NO_OFFSET,
+                          "its byteorder is neither 'little' nor 'big'");
+    return UZ_OK;
+}
+
+static int refuse_torchscript(const struct uz_torch_file *file, struct uz_error *err)
+{
+    bool found;
+    uint64_t index;
+    UZ_TRY(find_in_root(file, "constants.pkl", &found, &index, err));
+    if (found)
+        return uz_fail_at(err, UZ_UNSUPPORTED, file->path, UZ_NO_OFFSET,
+                          "a TorchScript program (torch.jit.save), not saved values");
+    return UZ_OK;
+}
+
+static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_error *err)
+{
+    struct uz_zip_entry entry;
+    uint8_t *data = NULL;
+    uint64_t nbytes = 0;
+    struct uz_cursor cur;
+
+    UZ_TRY(uz_zip_stat(file->zip, index, &entry, err));
+    if (!entry.deflated)
+        UZ_TRY(uz_zip_offset(file->zip, index, &file->pickle_offset, err));
+    UZ_TRY(uz_zip_read(file->zip, index, file->limits.max_pickle_bytes, &data, &nbytes, err));
+    uz_cursor_init(&cur, data, nbytes, file->path, file->pickle_offset);
+    int rc = uz_pickle_read(&cur, &file->limits, file->arena, &file->root, err);
+    if (rc == UZ_OK && uz_cursor_left(&cur) > 0)
+        rc = uz_fail_at(err, UZ_CORRUPT, file->path, uz_cursor_offset(&cur),
+                        "%llu bytes follow the end of data.pkl's pickle",
+                        (unsigned long long)uz_cursor_left(&cur));
+    free(data);
+    if (rc < 0 && entry.deflated)
+        uz_context(err, rc, "in the inflated data.pkl");
+    return rc;
+}
+
+static int open_all(struct uz_torch_file *file, const char *path, struct uz_error *err)
+{
+    uint64_t file_nbytes = 0, pickle_index = 0;
+
+    file->path = strdup(path);
+    file->arena = uz_arena_new(file->limits.max_pickle_arena);
+    if (!file->path || !file->arena)
+        return uz_fail_nomem(err, strlen(path) + 1);
+    UZ_TRY(uz_open_read(path, &file->fd, &file_nbytes, err));
+    UZ_TRY(check_container(file, file_nbytes, err));
+    UZ_TRY(uz_zip_open(&file->zip, file->fd, file_nbytes, path, &file->limits, err));
+    UZ_TRY(find_root(file, &pickle_index, err));
+    UZ_TRY(refuse_torchscript(file, err));
+    UZ_TRY(read_byteorder(file, err));
+    return read_pickle(file, pickle_index, err);
+}
+
+int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
+                  struct uz_error *err)
+{
+    struct uz_torch_file *file;
+    UZ_TRY(uz_alloc(&file, 1, sizeof *file, err));
+    file->fd = -1;
+    file->limits = *limits;
+    int rc = open_all(file, path, err);
+    if (rc < 0) {
+        uz_error_in_file(err, rc, path);
+        uz_torch_close(file);
+        return rc;
+    }
+    *out = file;
+    return UZ_OK;
+}
+
+void uz_torch_close(struct uz_torch_file *file)
+{
+    if (!file)
+        return;
+    uz_zip_close(file->zip);
+    uz_arena_free(file->arena);
+    if (file->fd >= 0)
+        close(file->fd);
+    free(file->archive_root);
+    free(file->path);
+    free(file);
+}
+
+const struct uz_node *uz_torch_root(const struct uz_torch_file *file)
+{
+    return file->root;
+}
+
+const char *uz_torch_archive_root(const struct uz_torch_file *file)
+{
+    return file->archive_root;
+}
+
+const char *uz_torch_path(const struct uz_torch_file *file)
+{
+    return file->path;
+}

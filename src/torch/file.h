@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A PyTorch file (torch.save): its value graph and the places of its storages. */
+#ifndef UZ_TORCH_FILE_H
+#define UZ_TORCH_FILE_H
+
+#include <unzero/dtype.h>
+#include <unzero/limits.h>
+
+#include "base/error.h"
+#include "torch/node.h"
+
+#define UZ_MAX_NDIM 64
+
+struct uz_torch_file;
+
+/* How the bytes of a storage lie in its file. */
+enum uz_packing {
+    UZ_PACKED_STORED,  /* as they are, at `offset` */
+    UZ_PACKED_DEFLATE, /* inside zip entry number `zip_index`; `offset` is 0 */
+};
+
+/* Where a storage is: enough to read it later with the file closed. */
+struct uz_storage {
+    uint64_t key;       /* number of this storage within the file: equal keys share memory */
+    uint64_t offset;    /* byte in the file, see uz_packing */
+    uint64_t nbytes;    /* bytes of data */
+    uint64_t zip_index; /* entry in the archive's central directory */
+    enum uz_packing packing;
+    bool big_endian;
+};
+
+/* A tensor: a strided view of a storage, proven to lie inside it. */
+struct uz_view {
+    enum uz_dtype dtype;
+    unsigned ndim;
+    uint64_t shape[UZ_MAX_NDIM];
+    uint64_t stride[UZ_MAX_NDIM]; /* in elements */
+    uint64_t first;               /* element of the storage where the tensor begins */
+    uint64_t numel;
+    bool contiguous; /* row-major without gaps (dimensions of one element do not count) */
+    struct uz_storage storage;
+};
+
+/*
+ * Opens a file, recognises the container by its bytes (zip; the pre-1.6 container and zstd are
+ * named and refused), checks it, and reads its value graph. The caller closes it. One thread at a
+ * time may use it. Errors name the file and the byte.
+ */
+int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
+                  struct uz_error *err);
+
+/* NULL is allowed. Nodes and texts of the file are gone after it. */
+void uz_torch_close(struct uz_torch_file *file);
+
+/* The value that was saved; lives as long as the file is open. */
+const struct uz_node *uz_torch_root(const struct uz_torch_file *file);
+
+/* Name of the archive's root folder: the file's stem when it was saved. */
+const char *uz_torch_archive_root(const struct uz_torch_file *file);
+
+/* Path the file was opened by. */
+const char *uz_torch_path(const struct uz_torch_file *file);
+
+/* True if the node stands where a tensor can: any of PyTorch's rebuild calls, known or not. */
+bool uz_torch_is_tensor(const struct uz_node *node);
+
+/*
+ * Resolves a tensor and its storage. UZ_UNSUPPORTED for rebuild functions, dtypes and views
+ * (complex, quantised, sparse, conj or neg bit) that are not plain data; UZ_CORRUPT for a view that
+ * leaves its storage, or a storage entry that is absent or too short. `what` names the tensor in
+ * messages.
+ */
+int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, const char *what,
+                    struct uz_view *view, struct uz_error *err);
+
+/* A shape: torch.Size, tuple or list of sizes. `what` names it in messages. */
+int uz_torch_shape(const struct uz_torch_file *file, const struct uz_node *node, const char *what,
+                   unsigned *ndim, uint64_t shape[UZ_MAX_NDIM], struct uz_error *err);
+
+/*
+ * The value of a number that may be stored as INT, FLOAT or a tensor of one element (the `step` of
+ * optimizers): reads the element from the file.
+ */
+int uz_torch_number(struct uz_torch_file *file, const struct uz_node *node, const char *what,
+                    double *value, struct uz_error *err);
+
+#endif
