@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ZeRO 1 and 2: pieces from the lp -> hp mapping of each rank. */
+#include <stdlib.h>
+
+#include "layout/linkage.h"
+#include "layout/split.h"
+#include "zero/join.h"
+#include "zero/source.h"
+
+/* One group while it is joined. */
+struct group {
+    size_t index;
+    uint64_t n_params;
+    const uint64_t *numels;
+    uint64_t *offsets;  /* of the parameters in the flat buffer */
+    uint64_t total;     /* elements of the flat buffer without the padding at its end */
+    uint64_t part_size; /* elements of every partition, padding included */
+};
+
+static int mismatch(const struct uz_model *model, const struct uz_ranks *ranks, uint64_t rank,
+                    struct uz_error *err, const char *message)
+{
+    return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]], UZ_NO_OFFSET, "%s",
+                      message);
+}
+
+/*
+ * Every rank's partition with its padding has the same size, and together they hold the group's
+ * parameters and less than one alignment unit per rank more. Where no paddings are recorded,
+ * DeepSpeed's rule gives the size: the flat buffer is padded to a multiple of 2 * dp.
+ */
+static int find_part_size(struct group *group, const struct uz_model *model,
+                          const struct uz_ranks *ranks, struct uz_error *err)
+{
+    uint64_t by_rule = uz_ceil_div(group->total, 2 * ranks->world) * 2;
+    const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
+    group->part_size = first->has_padding ? first->fp32.numel + first->padding : by_rule;
+    uint64_t sum;
+    if (!uz_mul_u64(group->part_size, ranks->world, &sum) || sum > INT64_MAX)
+        return mismatch(model, ranks, 0, err, "the partitions of a group are beyond 63 bits");
+    if (sum >= group->total && (first->has_padding || group->part_size == by_rule))
+        return UZ_OK;
+    return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[0]], UZ_NO_OFFSET,
+                      "group %zu does not add up: param_shapes has %llu elements, %llu partitions "
+                      "of %llu hold %llu",
+                      group->index, (unsigned long long)group->total,
+                      (unsigned long long)ranks->world, (unsigned long long)group->part_size,
+                      (unsigned long long)sum);
+}
+
+/* A partition is stored without the padding at its end. */
+static int check_partition(const struct group *group, const struct uz_model *model,
+                           const struct uz_ranks *ranks, uint64_t rank, struct uz_error *err)
+{
+    const struct uz_optim_group *part = &ranks->shards[rank].groups[group->index];
+    uint64_t padding = uz_partition_padding(group->total, group->part_size, rank);
+    if (part->fp32.numel == group->part_size - padding &&
+        (!part->has_padding || part->padding == padding))
+        return UZ_OK;
+    return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]], UZ_NO_OFFSET,
+                      "group %zu does not add up: rank %llu stores %llu elements and records %llu "
+                      "of padding; by param_shapes (%llu elements in partitions of %llu) it has "
+                      "%llu and %llu",
+                      group->index, (unsigned long long)rank, (unsigned long long)part->fp32.numel,
+                      (unsigned long long)part->padding, (unsigned long long)group->total,
+                      (unsigned long long)group->part_size,
+                      (unsigned long long)(group->part_size - padding),
+                      (unsigned long long)padding);
+}
+
+/* Index of the first parameter that ends after element `start` of the flat buffer. */
+static uint64_t first_param_after(const struct group *group, uint64_t start)
+{
+    uint64_t low = 0, high = group->n_params;
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+        if (group->offsets[mid] + group->numels[mid] <= start)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static int add_rank(const struct group *group, struct uz_model *model,
+                    const struct uz_params *params, const struct uz_ranks *ranks, uint64_t rank,
+                    struct uz_error *err)
+{
+    const struct uz_flat_view *fp32 = &ranks->shards[rank].groups[group->index].fp32;
+    uint64_t start = rank * group->part_size;
+    uint32_t place;
+    if (fp32->numel == 0)
+        return UZ_OK;
+    UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank], &fp32->storage, &place, err));
+    for (uint64_t p = first_param_after(group, start);
+         p < group->n_params && group->offsets[p] < start + fp32->numel; p++) {
+        struct uz_hp_fragment fragment;
+        if (!uz_hp_fragment(group->offsets[p], group->numels[p], start, fp32->numel, &fragment))
+            continue;
+        struct uz_piece piece = {
+            .tensor = (uint32_t)(params->group_first[group->index] + p),
+            .storage = place,
+            .lo = fragment.lp.start,
+            .n_elems = fragment.lp.numel,
+            .src = fp32->first + fragment.hp.start,
+        };
+        UZ_TRY(uz_model_add_piece(model, &piece, err));
+    }
+    return UZ_OK;
+}
+
+static int check_same_layout(const struct group *group, const struct uz_model *model,
+                             const struct uz_ranks *ranks, uint64_t rank, struct uz_error *err)
+{
+    const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
+    const struct uz_optim_group *part = &ranks->shards[rank].groups[group->index];
+    if (part->fp32.dtype != first->fp32.dtype)
+        return mismatch(model, ranks, rank, err,
+                        "stores its partition in another dtype than rank 0");
+    if (!part->alignment != !first->alignment)
+        return mismatch(model, ranks, rank, err, "and rank 0 disagree on param_alignment_paddings");
+    for (uint64_t p = 0; first->alignment && p < group->n_params; p++)
+        if (part->alignment[p] != first->alignment[p])
+            return mismatch(model, ranks, rank, err,
+                            "and rank 0 disagree on param_alignment_paddings");
+    return UZ_OK;
+}
+
+static int join_group(struct group *group, struct uz_model *model, const struct uz_params *params,
+                      const struct uz_ranks *ranks, struct uz_error *err)
+{
+    const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
+    UZ_TRY(uz_flat_group_offsets(group->n_params, group->numels, first->alignment, group->offsets,
+                                 &group->total, err));
+    UZ_TRY(find_part_size(group, model, ranks, err));
+    for (uint64_t rank = 0; rank < ranks->world; rank++) {
+        UZ_TRY(check_same_layout(group, model, ranks, rank, err));
+        UZ_TRY(check_partition(group, model, ranks, rank, err));
+        UZ_TRY(add_rank(group, model, params, ranks, rank, err));
+    }
+    for (uint64_t p = 0; p < group->n_params; p++)
+        model->tensors[params->group_first[group->index] + p].dtype = first->fp32.dtype;
+    return UZ_OK;
+}
+
+int uz_join_stage12(struct uz_model *model, const struct uz_params *params,
+                    const struct uz_ranks *ranks, struct uz_error *err)
+{
+    for (size_t g = 0; g < params->n_groups; g++) {
+        struct group group = {
+            .index = g,
+            .n_params = uz_params_in_group(params, g),
+            .numels = params->numels + params->group_first[g],
+        };
+        UZ_TRY(uz_alloc(&group.offsets, group.n_params, sizeof *group.offsets, err));
+        int rc = join_group(&group, model, params, ranks, err);
+        free(group.offsets);
+        UZ_TRY(rc);
+    }
+    return UZ_OK;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ZeRO 3: each parameter's equal parts follow one another in a rank's flat groups. */
+#include <stdlib.h>
+
+#include "layout/split.h"
+#include "zero/join.h"
+#include "zero/source.h"
+
+/* Where the next part lies on each rank: sub-groups are walked through one after another. */
+struct walk {
+    size_t subgroup;
+    uint64_t used;    /* elements of it that are explained */
+    uint32_t *places; /* place of the sub-group's storage on each rank */
+};
+
+static int check_subgroup(const struct uz_model *model, const struct uz_ranks *ranks,
+                          size_t subgroup, struct uz_error *err)
+{
+    const struct uz_flat_view *first = &ranks->shards[0].groups[subgroup].fp32;
+    for (uint64_t rank = 1; rank < ranks->world; rank++) {
+        const struct uz_flat_view *view = &ranks->shards[rank].groups[subgroup].fp32;
+        if (view->numel != first->numel || view->dtype != first->dtype)
+            return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]],
+                              UZ_NO_OFFSET,
+                              "sub-group %zu has %llu elements (%s), that of rank 0 %llu (%s)",
+                              subgroup, (unsigned long long)view->numel, uz_dtype_name(view->dtype),
+                              (unsigned long long)first->numel, uz_dtype_name(first->dtype));
+    }
+    return UZ_OK;
+}
+
+static int enter_subgroup(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
+                          struct uz_error *err)
+{
+    UZ_TRY(check_subgroup(model, ranks, walk->subgroup, err));
+    for (uint64_t rank = 0; rank < ranks->world; rank++)
+        UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank],
+                                   &ranks->shards[rank].groups[walk->subgroup].fp32.storage,
+                                   &walk->places[rank], err));
+    return UZ_OK;
+}
+
+static int does_not_add_up(const struct uz_model *model, const struct uz_ranks *ranks,
+                           const struct walk *walk, const char *name, uint64_t part,
+                           struct uz_error *err)
+{
+    const struct uz_optim_shard *shard = &ranks->shards[0];
+    uint64_t have = walk->subgroup < shard->n_groups ? shard->groups[walk->subgroup].fp32.numel : 0;
+    return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[0]], UZ_NO_OFFSET,
+                      "numel does not add up: %s needs %llu elements of every rank, sub-group %zu "
+                      "has %llu left",
+                      name, (unsigned long long)part, walk->subgroup,
+                      (unsigned long long)(have - walk->used));
+}
+
+/* Moves to a sub-group with elements left; a part never crosses from one to the next. */
+static int find_room(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
+                     const char *name, uint64_t part, struct uz_error *err)
+{
+    const struct uz_optim_shard *shard = &ranks->shards[0];
+    bool entered = walk->used > 0;
+    while (walk->subgroup < shard->n_groups &&
+           walk->used == shard->groups[walk->subgroup].fp32.numel) {
+        walk->subgroup++;
+        walk->used = 0;
+        entered = false;
+    }
+    if (walk->subgroup == shard->n_groups ||
+        shard->groups[walk->subgroup].fp32.numel - walk->used < part)
+        return does_not_add_up(model, ranks, walk, name, part, err);
+    return entered ? UZ_OK : enter_subgroup(walk, model, ranks, err);
+}
+
+static int join_parameter(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
+                          uint32_t tensor, struct uz_error *err)
+{
+    uint64_t numel = model->tensors[tensor].numel;
+    uint64_t part = uz_ceil_div(numel, ranks->world);
+    if (part == 0)
+        return UZ_OK;
+    UZ_TRY(find_room(walk, model, ranks, model->tensors[tensor].name, part, err));
+    model->tensors[tensor].dtype = ranks->shards[0].groups[walk->subgroup].fp32.dtype;
+    for (uint64_t rank = 0; rank < ranks->world; rank++) {
+        struct uz_piece piece = {
+            .tensor = tensor,
+            .storage = walk->places[rank],
+            .src = ranks->shards[rank].groups[walk->subgroup].fp32.first + walk->used,
+        };
+        uz_ceil_split(numel, ranks->world, rank, &piece.lo, &piece.n_elems);
+        UZ_TRY(uz_model_add_piece(model, &piece, err));
+    }
+    walk->used += part;
+    return UZ_OK;
+}
+
+/* All that the ranks store must be explained: elements left over belong to no known parameter. */
+static int check_all_used(struct walk *walk, const struct uz_model *model,
+                          const struct uz_ranks *ranks, struct uz_error *err)
+{
+    const struct uz_optim_shard *shard = &ranks->shards[0];
+    uint64_t left = 0;
+    for (size_t g = walk->subgroup; g < shard->n_groups; g++)
+        left += shard->groups[g].fp32.numel - (g == walk->subgroup ? walk->used : 0);
+    if (left == 0)
+        return UZ_OK;
+    return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[0]], UZ_NO_OFFSET,
+                      "numel does not add up: %llu elements are left over when all parameters of "
+                      "param_shapes have theirs",
+                      (unsigned long long)left);
+}
+
+static int check_group_counts(const struct uz_model *model, const struct uz_ranks *ranks,
+                              struct uz_error *err)
+{
+    for (uint64_t rank = 1; rank < ranks->world; rank++)
+        if (ranks->shards[rank].n_groups != ranks->shards[0].n_groups)
+            return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]],
+                              UZ_NO_OFFSET, "has %zu sub-groups, rank 0 has %zu",
+                              ranks->shards[rank].n_groups, ranks->shards[0].n_groups);
+    return UZ_OK;
+}
+
+/* Parameters without elements have no partition to tell their dtype; they follow the others. */
+static void set_empty_dtypes(struct uz_model *model, size_t n_params)
+{
+    enum uz_dtype dtype = UZ_DTYPE_F32;
+    for (size_t i = 0; i < n_params; i++)
+        if (model->tensors[i].numel > 0)
+            dtype = model->tensors[i].dtype;
+    for (size_t i = 0; i < n_params; i++)
+        if (model->tensors[i].numel == 0)
+            model->tensors[i].dtype = dtype;
+}
+
+int uz_join_stage3(struct uz_model *model, const struct uz_params *params,
+                   const struct uz_ranks *ranks, struct uz_error *err)
+{
+    size_t n_params = params->group_first[params->n_groups];
+    struct walk walk = {0};
+    UZ_TRY(check_group_counts(model, ranks, err));
+    UZ_TRY(uz_alloc(&walk.places, ranks->world, sizeof *walk.places, err));
+    int rc = UZ_OK;
+    for (size_t tensor = 0; rc == UZ_OK && tensor < n_params; tensor++)
+        rc = join_parameter(&walk, model, ranks, (uint32_t)tensor, err);
+    if (rc == UZ_OK)
+        rc = check_all_used(&walk, model, ranks, err);
+    free(walk.places);
+    UZ_TRY(rc);
+    set_empty_dtypes(model, n_params);
+    return UZ_OK;
+}
+
+int uz_join_frozen(struct uz_model *model, const struct uz_frozen *frozen,
+                   const struct uz_ranks *ranks, struct uz_error *err)
+{
+    for (size_t i = 0; i < frozen->n; i++) {
+        uint32_t tensor = frozen->first_tensor + (uint32_t)i;
+        for (uint64_t rank = 0; rank < ranks->world; rank++) {
+            const struct uz_flat_view *slice = &ranks->frozen_slices[rank][i];
+            struct uz_piece piece = {.tensor = tensor, .src = slice->first};
+            uz_ceil_split(model->tensors[tensor].numel, ranks->world, rank, &piece.lo,
+                          &piece.n_elems);
+            if (piece.n_elems == 0)
+                continue;
+            UZ_TRY(uz_source_add_place(model, ranks->model_files[rank], &slice->storage,
+                                       &piece.storage, err));
+            UZ_TRY(uz_model_add_piece(model, &piece, err));
+        }
+    }
+    return UZ_OK;
+}

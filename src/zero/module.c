@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Walks through the module's names and explains each. */
+#include "zero/module.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "layout/shape_text.h"
+#include "zero/source.h"
+
+/* One name of the module while it is explained. */
+struct entry {
+    const char *name;
+    size_t nbytes;
+    const struct uz_node *value;
+};
+
+static const char *path_of(const struct uz_module_reader *r)
+{
+    return uz_torch_path(r->file);
+}
+
+/* The strings of a list, indexed. NULL nodes and None give an empty map. */
+static int index_names(const struct uz_module_reader *r, const char *key, struct uz_map **map,
+                       struct uz_error *err)
+{
+    *map = uz_map_new();
+    if (!*map)
+        return uz_fail_nomem(err, sizeof(void *));
+    const struct uz_seq *list = uz_node_list(uz_node_get(uz_torch_root(r->file), key));
+    for (size_t i = 0; list && i < list->n; i++) {
+        const struct uz_node *item = list->items[i];
+        if (item->kind != UZ_NODE_STR)
+            return uz_fail_at(err, UZ_CORRUPT, path_of(r), UZ_NO_OFFSET,
+                              "'%s' holds something that is no name", key);
+        UZ_TRY(uz_map_add(*map, item->u.text.data, item->u.text.nbytes, i, NULL, err));
+    }
+    return UZ_OK;
+}
+
+static int resolve(const struct uz_module_reader *r, const struct entry *entry,
+                   struct uz_view *view, struct uz_error *err)
+{
+    char name[256];
+    uz_printable(name, sizeof name, entry->name, entry->nbytes);
+    return uz_torch_tensor(r->file, entry->value, name, view, err);
+}
+
+static bool same_shape(const struct uz_tensor *tensor, const struct uz_view *view)
+{
+    return tensor->ndim == view->ndim &&
+           !memcmp(tensor->shape, view->shape, view->ndim * sizeof *view->shape);
+}
+
+/* A parameter of the table: the module holds its low-precision copy, or a ZeRO-3 placeholder. */
+static int read_parameter(const struct uz_module_reader *r, const struct entry *entry,
+                          uint32_t tensor, struct uz_error *err)
+{
+    struct uz_tensor *param = &r->model->tensors[tensor];
+    struct uz_view view;
+    UZ_TRY(resolve(r, entry, &view, err));
+    if (r->stage == 3 && view.numel == 0) {
+        param->lp_dtype = view.dtype;
+        return UZ_OK;
+    }
+    if (!same_shape(param, &view)) {
+        char here[160], there[160];
+        return uz_fail_at(
+            err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
+            "%s has shape %s in 'module', but %s in 'param_shapes'", param->name,
+            uz_shape_text(here, sizeof here, view.ndim, view.shape, view.numel),
+            uz_shape_text(there, sizeof there, param->ndim, param->shape, param->numel));
+    }
+    struct uz_piece piece;
+    UZ_TRY(uz_source_whole(r->model, r->file_index, &view, tensor, &piece, err));
+    return uz_model_set_lp(r->model, tensor, view.dtype, &piece, err);
+}
+
+/* A tensor whose only data is in the module. */
+static int read_whole(const struct uz_module_reader *r, const struct entry *entry,
+                      enum uz_role role, struct uz_error *err)
+{
+    struct uz_view view;
+    struct uz_piece piece;
+    uint32_t tensor;
+    UZ_TRY(resolve(r, entry, &view, err));
+    int rc = uz_model_add_tensor(r->model, entry->name, entry->nbytes, role, view.dtype, view.ndim,
+                                 view.shape, &tensor, err);
+    if (rc < 0)
+        return uz_error_in_file(err, rc, path_of(r));
+    r->model->tensors[tensor].lp_dtype = view.dtype;
+    UZ_TRY(uz_source_whole(r->model, r->file_index, &view, tensor, &piece, err));
+    return uz_model_add_piece(r->model, &piece, err);
+}
+
+/* A name that is neither a known parameter nor a buffer nor an accepted alias. */
+static int read_unlisted(const struct uz_module_reader *r, const struct entry *entry,
+                         struct uz_error *err)
+{
+    char name[256], kind[160];
+    uz_printable(name, sizeof name, entry->name, entry->nbytes);
+    if (!uz_torch_is_tensor(entry->value))
+        return uz_warn(r->notes, err, "%s in 'module' is %s, not a tensor: not converted", name,
+                       uz_node_describe(entry->value, kind, sizeof kind));
+    if (r->stage != 3)
+        return read_whole(r, entry, UZ_ROLE_FROZEN, err);
+    struct uz_view view;
+    UZ_TRY(resolve(r, entry, &view, err));
+    if (view.numel == 0)
+        return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
+                          "%s is an empty ZeRO-3 placeholder in 'module', but neither param_shapes "
+                          "nor frozen_param_shapes tell where its data is",
+                          name);
+    UZ_TRY(uz_warn(r->notes, err,
+                   "%s stands only in 'module' of a ZeRO-3 checkpoint: taken as it is stored there",
+                   name));
+    return read_whole(r, entry, UZ_ROLE_FROZEN, err);
+}
+
+/* True if both names of the module are one piece of memory. */
+static int same_memory(const struct uz_module_reader *r, const struct uz_node *alias,
+                       const struct uz_node *holder, bool *same, struct uz_error *err)
+{
+    struct uz_view a, b;
+    UZ_TRY(uz_torch_tensor(r->file, alias, "a shared parameter", &a, err));
+    UZ_TRY(uz_torch_tensor(r->file, holder, "a shared parameter", &b, err));
+    *same = a.storage.key == b.storage.key && a.first == b.first && a.ndim == b.ndim &&
+            !memcmp(a.shape, b.shape, a.ndim * sizeof *a.shape) &&
+            !memcmp(a.stride, b.stride, a.ndim * sizeof *a.stride);
+    return UZ_OK;
+}
+
+/*
+ * DeepSpeed finds shared parameters by address (ZeRO 1, 2), so tensors without elements may be
+ * listed falsely. An alias counts only if it has no data of its own, elements, and the same memory.
+ */
+static int accept_alias(const struct uz_module_reader *r, const struct uz_map *module,
+                        const struct uz_dict *pairs, const struct uz_pair *pair, bool *accepted,
+                        struct uz_error *err)
+{
+    const struct uz_text *alias = &pair->key->u.text, *holder = &pair->value->u.text;
+    uint64_t alias_at, holder_at;
+    uint32_t tensor;
+    *accepted = false;
+    if (uz_model_find(r->model, alias->data, alias->nbytes, &tensor))
+        return UZ_OK;
+    bool in_module = uz_map_get(module, alias->data, alias->nbytes, &alias_at) &&
+                     uz_map_get(module, holder->data, holder->nbytes, &holder_at);
+    if (r->stage == 3 || !in_module) {
+        *accepted = true;
+        return UZ_OK;
+    }
+    struct uz_view view;
+    UZ_TRY(
+        uz_torch_tensor(r->file, pairs->pairs[alias_at].value, "a shared parameter", &view, err));
+    if (view.numel == 0)
+        return UZ_OK;
+    return same_memory(r, pairs->pairs[alias_at].value, pairs->pairs[holder_at].value, accepted,
+                       err);
+}
+
+/* The entries of `shared_params` that are accepted, by the alias's name. */
+static int index_aliases(const struct uz_module_reader *r, const struct uz_map *module,
+                         const struct uz_dict *pairs, struct uz_map *aliases, struct uz_error *err)
+{
+    const struct uz_dict *shared =
+        uz_node_dict(uz_node_get(uz_torch_root(r->file), "shared_params"));
+    for (size_t i = 0; shared && i < shared->n; i++) {
+        const struct uz_pair *pair = &shared->pairs[i];
+        bool accepted;
+        if (pair->key->kind != UZ_NODE_STR || pair->value->kind != UZ_NODE_STR)
+            return uz_fail_at(err, UZ_CORRUPT, path_of(r), UZ_NO_OFFSET,
+                              "'shared_params' holds something that is no name");
+        UZ_TRY(accept_alias(r, module, pairs, pair, &accepted, err));
+        if (accepted)
+            UZ_TRY(uz_map_add(aliases, pair->key->u.text.data, pair->key->u.text.nbytes, i, NULL,
+                              err));
+    }
+    return UZ_OK;
+}
+
+/* Ties the accepted aliases to their tensors, following aliases of aliases. */
+static int add_aliases(const struct uz_module_reader *r, const struct uz_map *aliases,
+                       struct uz_error *err)
+{
+    const struct uz_dict *shared =
+        uz_node_dict(uz_node_get(uz_torch_root(r->file), "shared_params"));
+    for (size_t i = 0; shared && i < shared->n; i++) {
+        const struct uz_text *alias = &shared->pairs[i].key->u.text;
+        const struct uz_text *holder = &shared->pairs[i].value->u.text;
+        uint64_t next;
+        uint32_t tensor;
+        if (!uz_map_get(aliases, alias->data, alias->nbytes, &next) || next != i)
+            continue;
+        for (size_t hops = 0;
+             hops < shared->n && uz_map_get(aliases, holder->data, holder->nbytes, &next); hops++)
+            holder = &shared->pairs[next].value->u.text;
+        if (!uz_model_find(r->model, holder->data, holder->nbytes, &tensor))
+            return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
+                              "%.*s shares the data of %.*s, which is nowhere to be found",
+                              (int)alias->nbytes, alias->data, (int)holder->nbytes, holder->data);
+        UZ_TRY(uz_model_add_alias(r->model, alias->data, alias->nbytes, tensor, err));
+    }
+    return UZ_OK;
+}
+
+/* Names by their place in the module; also checks that they are names, each there once. */
+static int index_module(const struct uz_module_reader *r, const struct uz_dict *pairs,
+                        struct uz_map *module, struct uz_error *err)
+{
+    for (size_t i = 0; i < pairs->n; i++) {
+        const struct uz_node *key = pairs->pairs[i].key;
+        bool present;
+        if (key->kind != UZ_NODE_STR)
+            return uz_fail_at(err, UZ_CORRUPT, path_of(r), UZ_NO_OFFSET,
+                              "'module' has a key that is no name");
+        UZ_TRY(uz_map_add(module, key->u.text.data, key->u.text.nbytes, i, &present, err));
+        if (present)
+            return uz_fail_at(err, UZ_CORRUPT, path_of(r), UZ_NO_OFFSET,
+                              "'module' has the name %.*s twice", (int)key->u.text.nbytes,
+                              key->u.text.data);
+    }
+    return UZ_OK;
+}
+
+static int read_entries(const struct uz_module_reader *r, const struct uz_dict *pairs,
+                        const struct uz_map *buffers, const struct uz_map *aliases,
+                        struct uz_error *err)
+{
+    for (size_t i = 0; i < pairs->n; i++) {
+        const struct uz_text *name = &pairs->pairs[i].key->u.text;
+        struct entry entry = {name->data, name->nbytes, pairs->pairs[i].value};
+        uint32_t tensor;
+        if (uz_model_find(r->model, name->data, name->nbytes, &tensor)) {
+            if (r->model->tensors[tensor].role == UZ_ROLE_PARAM)
+                UZ_TRY(read_parameter(r, &entry, tensor, err));
+        } else if (uz_map_get(buffers, name->data, name->nbytes, NULL)) {
+            UZ_TRY(read_whole(r, &entry, UZ_ROLE_BUFFER, err));
+        } else if (!uz_map_get(aliases, name->data, name->nbytes, NULL)) {
+            UZ_TRY(read_unlisted(r, &entry, err));
+        }
+    }
+    return UZ_OK;
+}
+
+static int check_buffers(const struct uz_module_reader *r, struct uz_error *err)
+{
+    const struct uz_seq *list = uz_node_list(uz_node_get(uz_torch_root(r->file), "buffer_names"));
+    uint32_t tensor;
+    for (size_t i = 0; list && i < list->n; i++) {
+        const struct uz_text *name = &list->items[i]->u.text;
+        if (!uz_model_find(r->model, name->data, name->nbytes, &tensor))
+            return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
+                              "the buffer %.*s has no data in 'module'", (int)name->nbytes,
+                              name->data);
+    }
+    return UZ_OK;
+}
+
+/* Place of every tensor in the module's order; what the module lacks comes after it. */
+static int order_of(const struct uz_module_reader *r, const struct uz_map *module, uint64_t n_names,
+                    uint64_t **order, struct uz_error *err)
+{
+    UZ_TRY(uz_alloc(order, r->model->n_tensors, sizeof **order, err));
+    for (size_t i = 0; i < r->model->n_tensors; i++) {
+        const char *name = r->model->tensors[i].name;
+        if (!uz_map_get(module, name, strlen(name), &(*order)[i]))
+            (*order)[i] = n_names + i;
+    }
+    return UZ_OK;
+}
+
+int uz_module_read(const struct uz_module_reader *r, uint64_t **order, struct uz_error *err)
+{
+    const struct uz_dict *pairs = uz_node_dict(uz_node_get(uz_torch_root(r->file), "module"));
+    struct uz_map *module = uz_map_new(), *aliases = uz_map_new(), *buffers = NULL;
+    int rc = UZ_OK;
+    *order = NULL;
+    if (!module || !aliases)
+        rc = uz_fail_nomem(err, sizeof(void *));
+    else if (!pairs)
+        rc = uz_fail_at(err, UZ_UNSUPPORTED, path_of(r), UZ_NO_OFFSET,
+                        "'module' is no dictionary of tensors: the weights are in other files "
+                        "(pipeline parallelism?), which is not supported yet");
+    if (rc == UZ_OK)
+        rc = index_names(r, "buffer_names", &buffers, err);
+    if (rc == UZ_OK)
+        rc = index_module(r, pairs, module, err);
+    if (rc == UZ_OK)
+        rc = index_aliases(r, module, pairs, aliases, err);
+    if (rc == UZ_OK)
+        rc = read_entries(r, pairs, buffers, aliases, err);
+    if (rc == UZ_OK)
+        rc = check_buffers(r, err);
+    if (rc == UZ_OK)
+        rc = add_aliases(r, aliases, err);
+    if (rc == UZ_OK)
+        rc = order_of(r, module, pairs->n, order, err);
+    uz_map_free(buffers);
+    uz_map_free(aliases);
+    uz_map_free(module);
+    return rc;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads one optimizer file. */
+#include "zero/optim_shard.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "layout/linkage.h"
+#include "layout/split.h"
+#include "zero/slice_mapping.h"
+
+/* What the functions below share while they read one file. */
+struct reader {
+    struct uz_torch_file *file;
+    const struct uz_node *state; /* optimizer_state_dict */
+    struct uz_optim_shard *shard;
+    const struct uz_params *params;
+    const struct uz_model *model;
+    uint64_t rank;
+};
+
+static int fail(const struct reader *r, struct uz_error *err, int status, const char *message)
+{
+    return uz_fail_at(err, status, uz_torch_path(r->file), UZ_NO_OFFSET, "%s", message);
+}
+
+/* Layouts that are known and not read yet, by the keys that only they have. */
+static int refuse_by_keys(const struct reader *r, struct uz_error *err)
+{
+    static const struct {
+        const char *key, *message;
+    } refusals[] = {
+        {"ds_zero_partition_groups",
+         "parameter groups partitioned over different ranks (AutoEP) are not supported yet"},
+        {"zenflow", "ZenFlow optimizer states are not supported"},
+    };
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
+        if (uz_node_get(r->state, refusals[i].key))
+            return fail(r, err, UZ_UNSUPPORTED, refusals[i].message);
+    return UZ_OK;
+}
+
+static int read_stage(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *node = uz_node_get(r->state, "zero_stage");
+    int64_t stage;
+    if (!node && uz_node_get(r->state, "single_partition_of_fp32_groups"))
+        return fail(r, err, UZ_UNSUPPORTED,
+                    "was written by DeepSpeed's BF16_Optimizer (no 'zero_stage'), which is not "
+                    "supported yet");
+    if (!uz_node_int(node, &stage))
+        return fail(r, err, UZ_UNSUPPORTED,
+                    "has no 'zero_stage'; not a ZeRO optimizer shard of a "
+                    "known layout");
+    if (stage < 1 || stage > 3) {
+        char message[64];
+        snprintf(message, sizeof message, "records the unknown ZeRO stage %lld", (long long)stage);
+        return fail(r, err, UZ_UNSUPPORTED, message);
+    }
+    r->shard->stage = (int)stage;
+    return UZ_OK;
+}
+
+static int read_flat_view(const struct reader *r, const struct uz_node *node, const char *list,
+                          size_t group, struct uz_flat_view *flat, struct uz_error *err)
+{
+    char what[96];
+    struct uz_view view;
+    snprintf(what, sizeof what, "%s[%zu]", list, group);
+    UZ_TRY(uz_torch_tensor(r->file, node, what, &view, err));
+    if (view.ndim != 1 || !view.contiguous)
+        return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(r->file), UZ_NO_OFFSET,
+                          "%s is not a contiguous tensor of one dimension", what);
+    if (!uz_dtype_is_float(view.dtype))
+        return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(r->file), UZ_NO_OFFSET,
+                          "%s has elements of type %s, floating-point ones are expected", what,
+                          uz_dtype_name(view.dtype));
+    *flat = (struct uz_flat_view){
+        .storage = view.storage,
+        .first = view.first,
+        .numel = view.numel,
+        .dtype = view.dtype,
+    };
+    return UZ_OK;
+}
+
+/* Reads the partitions of all groups from the list `key`. */
+static int read_groups(const struct reader *r, const char *key, struct uz_error *err)
+{
+    const struct uz_seq *groups = uz_node_list(uz_node_get(r->state, key));
+    if (!groups) {
+        char message[160];
+        snprintf(message, sizeof message,
+                 "has no list '%s': the fp32 weights are elsewhere (offloaded to NVMe?) or of an "
+                 "unknown layout",
+                 key);
+        return fail(r, err, UZ_UNSUPPORTED, message);
+    }
+    UZ_TRY(uz_alloc(&r->shard->groups, groups->n, sizeof *r->shard->groups, err));
+    r->shard->n_groups = groups->n;
+    for (size_t g = 0; g < groups->n; g++)
+        UZ_TRY(read_flat_view(r, groups->items[g], key, g, &r->shard->groups[g].fp32, err));
+    return UZ_OK;
+}
+
+/* A number for each group: a list, or (ZeRO-3) one number for all. False if absent. */
+static bool group_number(const struct uz_node *node, size_t group, uint64_t *value)
+{
+    const struct uz_seq *list = uz_node_list(node);
+    if (list)
+        return group < list->n && uz_node_u64(list->items[group], value);
+    return uz_node_u64(node, value);
+}
+
+static int read_partition_counts(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *counts = uz_node_get(r->state, "partition_count");
+    for (size_t g = 0; g < r->shard->n_groups; g++)
+        if (!group_number(counts, g, &r->shard->groups[g].partition_count) ||
+            r->shard->groups[g].partition_count == 0)
+            return fail(r, err, UZ_CORRUPT, "has no proper 'partition_count'");
+    return UZ_OK;
+}
+
+/* MoE groups are several flat groups under one set of names. */
+static int refuse_moe(const struct reader *r, const struct uz_node *param_groups,
+                      struct uz_error *err)
+{
+    const struct uz_seq *groups = uz_node_list(param_groups);
+    for (size_t g = 0; groups && g < groups->n; g++) {
+        int64_t moe = 0;
+        if (uz_node_int(uz_node_get(groups->items[g], "moe"), &moe) && moe)
+            return fail(r, err, UZ_UNSUPPORTED,
+                        "mixture-of-experts (MoE) parameter groups are not supported yet");
+    }
+    return UZ_OK;
+}
+
+/*
+ * The optimizer's step: of the first state that has one, else of the first parameter group. Used
+ * to tell whether shards were saved together.
+ */
+static int read_step(const struct reader *r, const struct uz_node *base, struct uz_error *err)
+{
+    const struct uz_dict *states = uz_node_dict(uz_node_get(base, "state"));
+    const struct uz_node *step = NULL;
+    for (size_t i = 0; states && !step && i < states->n; i++)
+        step = uz_node_get(states->pairs[i].value, "step");
+    const struct uz_seq *groups = uz_node_list(uz_node_get(base, "param_groups"));
+    if (!step && groups && groups->n > 0)
+        step = uz_node_get(groups->items[0], "step");
+    if (!step || uz_node_is_none(step))
+        return UZ_OK;
+    UZ_TRY(uz_torch_number(r->file, step, "the optimizer's step", &r->shard->step, err));
+    r->shard->has_step = true;
+    return UZ_OK;
+}
+
+static int read_paddings(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *paddings = uz_node_get(r->state, "group_paddings");
+    for (size_t g = 0; paddings && g < r->shard->n_groups; g++) {
+        struct uz_optim_group *group = &r->shard->groups[g];
+        group->has_padding = group_number(paddings, g, &group->padding);
+        if (!group->has_padding || group->padding > INT32_MAX)
+            return fail(r, err, UZ_CORRUPT, "has no proper 'group_paddings'");
+    }
+    return UZ_OK;
+}
+
+/* param_alignment_paddings: from DeepSpeed 0.19.7 on, a list of paddings for each group. */
+static int read_alignment(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *node = uz_node_get(r->state, "param_alignment_paddings");
+    const struct uz_seq *lists = uz_node_list(node);
+    if (!node || uz_node_is_none(node))
+        return UZ_OK;
+    if (!lists || lists->n != r->shard->n_groups)
+        return fail(r, err, UZ_CORRUPT, "has no proper 'param_alignment_paddings'");
+    for (size_t g = 0; g < lists->n; g++) {
+        const struct uz_seq *list = uz_node_list(lists->items[g]);
+        if (!list || list->n != uz_params_in_group(r->params, g))
+            return fail(r, err, UZ_MISMATCH,
+                        "param_alignment_paddings has not one number for each parameter of its "
+                        "group in param_shapes");
+        uint64_t *numbers;
+        UZ_TRY(uz_alloc(&numbers, list->n, sizeof *numbers, err));
+        r->shard->groups[g].alignment = numbers;
+        for (size_t i = 0; i < list->n; i++)
+            if (!uz_node_u64(list->items[i], &numbers[i]) || numbers[i] > INT32_MAX)
+                return fail(r, err, UZ_CORRUPT, "has no proper 'param_alignment_paddings'");
+    }
+    return UZ_OK;
+}
+
+/* Size of the partitions of a group, from what this rank records. */
+static int partition_size(const struct reader *r, size_t g, uint64_t *size, struct uz_error *err)
+{
+    const struct uz_optim_group *group = &r->shard->groups[g];
+    if (group->has_padding) {
+        *size = group->fp32.numel + group->padding;
+    } else {
+        uint64_t n = uz_params_in_group(r->params, g), total, *offsets;
+        UZ_TRY(uz_alloc(&offsets, n, sizeof *offsets, err));
+        int rc = uz_flat_group_offsets(n, r->params->numels + r->params->group_first[g],
+                                       group->alignment, offsets, &total, err);
+        free(offsets);
+        UZ_TRY(rc);
+        *size = uz_ceil_div(total, 2 * group->partition_count) * 2;
+    }
+    uint64_t end;
+    if (!uz_mul_u64(*size, r->rank + 1, &end) || end > INT64_MAX)
+        return fail(r, err, UZ_CORRUPT, "a partition's size is beyond 63 bits");
+    return UZ_OK;
+}
+
+static int compare_mappings(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *node = uz_node_get(r->state, "param_slice_mappings");
+    const struct uz_seq *mappings = uz_node_list(node);
+    if (!node || uz_node_is_none(node))
+        return UZ_OK;
+    if (!mappings || mappings->n != r->shard->n_groups)
+        return fail(r, err, UZ_CORRUPT, "has no proper 'param_slice_mappings'");
+    for (size_t g = 0; g < mappings->n; g++) {
+        uint64_t size;
+        UZ_TRY(partition_size(r, g, &size, err));
+        int rc = uz_compare_slice_mapping(mappings->items[g], r->params, r->model, g,
+                                          &r->shard->groups[g], r->rank, size,
+                                          &r->shard->groups[g].mapping, err);
+        if (rc < 0)
+            return uz_error_in_file(err, rc, uz_torch_path(r->file));
+    }
+    return UZ_OK;
+}
+
+static int read_stage12(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *base = uz_node_get(r->state, "base_optimizer_state");
+    UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
+    if (uz_node_list(base))
+        return fail(r, err, UZ_UNSUPPORTED,
+                    "elastic checkpoints (zero_optimization.elastic_checkpoint) are not supported "
+                    "yet");
+    UZ_TRY(read_groups(r, "single_partition_of_fp32_groups", err));
+    if (r->shard->n_groups != r->params->n_groups)
+        return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
+                          "has %zu parameter groups, param_shapes has %zu", r->shard->n_groups,
+                          r->params->n_groups);
+    UZ_TRY(read_partition_counts(r, err));
+    UZ_TRY(read_paddings(r, err));
+    UZ_TRY(read_alignment(r, err));
+    UZ_TRY(read_step(r, base, err));
+    return compare_mappings(r, err);
+}
+
+static int read_stage3(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *base = uz_node_get(r->state, "optimizer_state_dict");
+    UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
+    UZ_TRY(read_groups(r, "fp32_flat_groups", err));
+    UZ_TRY(read_partition_counts(r, err));
+    return read_step(r, base, err);
+}
+
+static int read_shard(struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *root = uz_torch_root(r->file);
+    r->state = uz_node_get(root, "optimizer_state_dict");
+    if (!uz_node_dict(r->state))
+        return fail(r, err, UZ_FORMAT, "has no 'optimizer_state_dict'; not a ZeRO optimizer shard");
+    const struct uz_node *version = uz_node_get(root, "ds_version");
+    if (version && version->kind == UZ_NODE_STR)
+        uz_printable(r->shard->ds_version, sizeof r->shard->ds_version, version->u.text.data,
+                     version->u.text.nbytes);
+    const char *folder = uz_torch_archive_root(r->file);
+    if (folder)
+        uz_printable(r->shard->archive_root, sizeof r->shard->archive_root, folder, strlen(folder));
+    UZ_TRY(refuse_by_keys(r, err));
+    UZ_TRY(read_stage(r, err));
+    return r->shard->stage == 3 ? read_stage3(r, err) : read_stage12(r, err);
+}
+
+int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
+                        const struct uz_params *params, const struct uz_model *model,
+                        const struct uz_limits *limits, struct uz_error *err)
+{
+    *shard = (struct uz_optim_shard){0};
+    struct reader r = {.shard = shard, .params = params, .model = model, .rank = rank};
+    UZ_TRY(uz_torch_open(&r.file, path, limits, err));
+    int rc = read_shard(&r, err);
+    uz_torch_close(r.file);
+    return rc;
+}
+
+void uz_optim_shard_free(struct uz_optim_shard *shard)
+{
+    for (size_t g = 0; g < shard->n_groups; g++)
+        free(shard->groups[g].alignment);
+    free(shard->groups);
+    *shard = (struct uz_optim_shard){0};
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One rank's optimizer file, reduced to what the join of the ranks needs. */
+#ifndef UZ_ZERO_OPTIM_SHARD_H
+#define UZ_ZERO_OPTIM_SHARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "torch/file.h"
+#include "zero/params.h"
+
+/* A 1-D run of elements in a file: a partition of a flat group. */
+struct uz_flat_view {
+    struct uz_storage storage;
+    uint64_t first; /* element of the storage */
+    uint64_t numel;
+    enum uz_dtype dtype;
+};
+
+/* How a rank's param_slice_mappings compare with the linkage computed from partition offsets. */
+enum uz_mapping_verdict {
+    UZ_MAPPING_ABSENT,      /* the file has none, or nothing of the group is on this rank */
+    UZ_MAPPING_EQUAL,       /* as computed from param_shapes */
+    UZ_MAPPING_ROUND_ROBIN, /* as computed from the module's order: DeepSpeed's known fault */
+};
+
+struct uz_optim_group {
+    struct uz_flat_view fp32;
+    uint64_t partition_count;
+    uint64_t padding; /* `group_paddings` entry, valid if has_padding */
+    bool has_padding;
+    uint64_t *alignment; /* padding behind each parameter, NULL if none */
+    enum uz_mapping_verdict mapping;
+};
+
+/* The record of one shard. */
+struct uz_optim_shard {
+    int stage; /* 1, 2 or 3 */
+    size_t n_groups;
+    struct uz_optim_group *groups;
+    bool has_step;
+    double step;            /* of the optimizer */
+    char ds_version[64];    /* "" if not recorded */
+    char archive_root[256]; /* name of the archive's folder: the file's stem when it was saved */
+};
+
+/*
+ * Reads an optimizer file of data-parallel rank `rank`. Layouts beyond plain ZeRO 1, 2 and 3 are
+ * refused by name. `params` are those of the model states. Free with uz_optim_shard_free, after
+ * failures too. Safe to call from several threads on different shards.
+ */
+int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
+                        const struct uz_params *params, const struct uz_model *model,
+                        const struct uz_limits *limits, struct uz_error *err);
+
+void uz_optim_shard_free(struct uz_optim_shard *shard);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads a ZeRO checkpoint directory into logical tensors with source pieces. */
+#ifndef UZ_ZERO_READ_H
+#define UZ_ZERO_READ_H
+
+#include <stdbool.h>
+
+#include "base/notes.h"
+#include "layout/model.h"
+#include "zero/metadata.h"
+
+struct uz_zero_options {
+    const char *tag;  /* folder in the checkpoint root; NULL: what `latest` names */
+    unsigned threads; /* that read shards side by side */
+    struct uz_limits limits;
+};
+
+/* What was found, beside the tensors. */
+struct uz_zero_info {
+    char *tag;
+    int stage;
+    uint64_t dp_world_size;
+    struct uz_metadata metadata; /* of the first model-states file */
+    bool has_step;
+    double step; /* of the optimizer */
+    /*
+     * The file's own name -> fragment mapping follows another order than its buffers (DeepSpeed's
+     * round-robin fault), or the optimizer's step does not fit the model's: whether fp32 and
+     * low-precision weights belong together should be proven from the values.
+     */
+    bool round_robin;
+    bool steps_differ;
+};
+
+/*
+ * Opens CHECKPOINT (a root or a tag folder), reads all metadata, checks that the files belong
+ * together, and fills the model (uninitialised before; free it with uz_model_free). Nothing of the
+ * tensors' data is read but the optimizers' step counts. Layouts other than ZeRO 1, 2 and 3 with
+ * data parallelism are refused by name (UZ_UNSUPPORTED). Warnings are appended to notes.
+ */
+int uz_zero_read(const char *path, const struct uz_zero_options *options, struct uz_model *model,
+                 struct uz_zero_info *info, struct uz_notes *notes, struct uz_error *err);
+
+void uz_zero_info_free(struct uz_zero_info *info);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* DeepSpeed's file names. */
+#ifndef UZ_ZERO_SHARD_NAME_H
+#define UZ_ZERO_SHARD_NAME_H
+
+#include <stdbool.h>
+
+#include "zero/topology.h"
+
+/* True and the fields of *shard (all but `name`) if the name is that of a shard. */
+bool uz_parse_shard_name(const char *name, struct uz_shard_file *shard);
+
+#endif

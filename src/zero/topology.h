@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The files of a checkpoint directory and the grid of ranks they form. */
+#ifndef UZ_ZERO_TOPOLOGY_H
+#define UZ_ZERO_TOPOLOGY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <unzero/limits.h>
+
+#include "base/error.h"
+
+enum uz_shard_kind {
+    UZ_SHARD_MODEL,        /* mp_rank_MM_model_states.pt */
+    UZ_SHARD_MODEL_Z3,     /* zero_pp_rank_D_mp_rank_MM_model_states.pt */
+    UZ_SHARD_OPTIM,        /* [bf16_|fp16_]zero_pp_rank_D_mp_rank_MM_optim_states.pt */
+    UZ_SHARD_LAYER,        /* layer_LL[-model_TT]-model_states.pt: pipeline module */
+    UZ_SHARD_EXPERT,       /* [layer_L_]expert_E_mp_rank_MM_model_states.pt: native MoE */
+    UZ_SHARD_EXPERT_OPTIM, /* expp_rank_E_mp_rank_MM_optim_states.pt */
+    UZ_SHARD_KINDS
+};
+
+/* One file whose name follows DeepSpeed's conventions. */
+struct uz_shard_file {
+    char *name; /* within the tag folder */
+    enum uz_shard_kind kind;
+    uint32_t dp; /* data-parallel rank, global expert, or 0 */
+    uint32_t mp; /* model-parallel rank: pp * tp_degree + tp; for layers the tp rank */
+    uint32_t layer;
+    bool zst; /* compressed whole: *.pt.zst */
+};
+
+/*
+ * A tag folder, its shards sorted by kind, mp, dp, layer -- as numbers. Directories hold other
+ * files too (configuration, tokenizers, scripts), which are ignored.
+ */
+struct uz_topology {
+    char *dir; /* the tag folder */
+    char *tag; /* its name: the tag */
+    struct uz_shard_file *shards;
+    size_t n_shards, cap_shards;
+    bool has_offloaded_tensors; /* the folder of a NVMe-offloaded optimizer is there */
+};
+
+/*
+ * Finds the tag folder and lists it. `path` is a checkpoint root (with `latest`, or with `tag`, not
+ * NULL, naming a folder in it) or a tag folder itself. Universal checkpoints are recognised and
+ * refused. Free with uz_topology_free, after failures too.
+ */
+int uz_topology_open(struct uz_topology *topology, const char *path, const char *tag,
+                     const struct uz_limits *limits, struct uz_error *err);
+
+void uz_topology_free(struct uz_topology *topology);
+
+/* The shards of one kind: pointer to the first and their number. */
+const struct uz_shard_file *uz_topology_shards(const struct uz_topology *topology,
+                                               enum uz_shard_kind kind, size_t *n);
+
+/*
+ * Refuses by name the layouts that files' names give away and that are not read yet: pipeline
+ * modules, experts, compressed shards, NVMe offload.
+ */
+int uz_topology_refuse_by_names(const struct uz_topology *topology, struct uz_error *err);
+
+/* Refuses more than one model-parallel rank. */
+int uz_topology_check_one_mp_rank(const struct uz_topology *topology, struct uz_error *err);
+
+/*
+ * Checks that the shards of a kind are exactly the data-parallel ranks 0..world-1 of mp rank 0;
+ * `pattern` ('*_optim_states.pt') is how the message calls them.
+ */
+int uz_topology_check_ranks(const struct uz_topology *topology, enum uz_shard_kind kind,
+                            uint64_t world, const char *pattern, struct uz_error *err);
+
+/* malloc'ed path of a shard; NULL without memory. */
+char *uz_shard_path(const struct uz_topology *topology, const struct uz_shard_file *shard);
+
+#endif
