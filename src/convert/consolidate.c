@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ZeRO checkpoint -> whole tensors: reader, layout, plan, engine and commit, one after another. */
+#include <unzero/consolidate.h>
+
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "check/rounding.h"
+#include "convert/memory.h"
+#include "convert/target_path.h"
+#include "engine/engine.h"
+#include "engine/stage.h"
+#include "out/items.h"
+#include "out/safetensors.h"
+#include "plan/plan.h"
+#include "zero/read.h"
+
+enum { PROOF_ELEMS = 4096 }; /* of each piece, where metadata leaves doubts */
+
+struct uz_consolidation {
+    struct uz_consolidate_options options;
+    struct uz_target_path target;
+    struct uz_model model;
+    struct uz_zero_info info;
+    struct uz_notes notes;
+    struct uz_items items;
+    struct uz_out out;
+    struct uz_plan plan;
+    struct uz_engine_options engine;
+    struct uz_stage_options stage;
+    struct uz_output_file *files;
+    const char **tied;
+    struct uz_consolidate_summary summary;
+};
+
+void uz_consolidate_options_default(struct uz_consolidate_options *options)
+{
+    *options = (struct uz_consolidate_options){
+        .precision = UZ_PRECISION_FP32,
+        .max_shard_bytes = 5000000000,
+        .durability = UZ_DURABLE_FULL,
+    };
+    uz_limits_default(&options->limits);
+}
+
+static unsigned usable_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+static int read_source(struct uz_consolidation *job, const char *checkpoint, struct uz_error *err)
+{
+    struct uz_zero_options options = {
+        .tag = job->options.tag,
+        .threads = job->options.threads,
+        .limits = job->options.limits,
+    };
+    return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
+}
+
+/* Stored values the engine cannot carry over: named before anything is written. */
+static int refuse_places(const struct uz_model *model, struct uz_error *err)
+{
+    for (size_t i = 0; i < model->n_places; i++)
+        if (model->places[i].big_endian)
+            return uz_fail_at(err, UZ_UNSUPPORTED, model->files[model->places[i].file],
+                              UZ_NO_OFFSET,
+                              "was saved on a big-endian machine, which is not supported yet");
+    return UZ_OK;
+}
+
+/* Where the metadata leaves doubts whether the shards belong together, the values must tell. */
+static int prove_values(struct uz_consolidation *job, struct uz_error *err)
+{
+    struct uz_rounding rounding;
+    if (!job->info.round_robin && !job->info.steps_differ)
+        return UZ_OK;
+    UZ_TRY(uz_check_rounding(&job->model, PROOF_ELEMS, &rounding, err));
+    if (rounding.n_differ > 0)
+        return uz_fail(err, UZ_MISMATCH,
+                       "the fp32 weights do not belong to the low-precision ones: of %llu elements "
+                       "compared, %llu of the rounded masters differ, most in %s (%.0f%%); %s",
+                       (unsigned long long)rounding.n_compared,
+                       (unsigned long long)rounding.n_differ,
+                       job->model.tensors[rounding.worst_tensor].name, rounding.worst_share * 100,
+                       job->info.steps_differ ? "files of different saves are mixed"
+                                              : "the order of the parameters is not known");
+    if (rounding.n_compared == 0)
+        return uz_warn(&job->notes, err,
+                       "there is no low-precision copy to prove the doubt above unfounded");
+    return UZ_OK;
+}
+
+static int lay_out(struct uz_consolidation *job, struct uz_error *err)
+{
+    static const enum uz_dtype_policy policies[] = {
+        [UZ_PRECISION_FP32] = UZ_POLICY_FP32,
+        [UZ_PRECISION_BF16] = UZ_POLICY_BF16,
+        [UZ_PRECISION_FP16] = UZ_POLICY_FP16,
+        [UZ_PRECISION_KEEP] = UZ_POLICY_KEEP,
+    };
+    struct uz_safetensors_options options = {
+        .file_name = job->target.file_name,
+        .max_shard_bytes = job->target.file_name ? 0 : job->options.max_shard_bytes,
+        .max_header_bytes = job->options.limits.max_header_bytes,
+    };
+    UZ_TRY(uz_items_select(&job->items, &job->model, policies[job->options.precision],
+                           job->options.exclude_frozen, err));
+    if (job->items.n_as_stored > 0)
+        UZ_TRY(uz_warn(&job->notes, err,
+                       "%zu parameters are neither fp32, bf16 nor fp16 and stay as they are stored",
+                       job->items.n_as_stored));
+    return uz_safetensors_layout(&job->out, &job->items, &job->model, &options, err);
+}
+
+/* A master that is not fp32 has no fp32 bits to give: the user should know. */
+static int warn_of_masters(struct uz_consolidation *job, struct uz_error *err)
+{
+    for (size_t i = 0; i < job->model.n_tensors; i++) {
+        const struct uz_tensor *tensor = &job->model.tensors[i];
+        if (tensor->role == UZ_ROLE_PARAM && tensor->numel > 0 &&
+            (tensor->dtype == UZ_DTYPE_BF16 || tensor->dtype == UZ_DTYPE_F16))
+            return uz_warn(&job->notes, err,
+                           "the optimizer's master weights are stored in %s: no full fp32 values "
+                           "exist in this checkpoint",
+                           uz_dtype_name(tensor->dtype));
+    }
+    return UZ_OK;
+}
+
+static int plan_run(struct uz_consolidation *job, struct uz_error *err)
+{
+    static const enum uz_sync syncs[] = {
+        [UZ_DURABLE_FULL] = UZ_SYNC_FULL,
+        [UZ_DURABLE_DATA] = UZ_SYNC_DATA,
+        [UZ_DURABLE_NONE] = UZ_SYNC_NONE,
+    };
+    job->stage = (struct uz_stage_options){
+        .dir = job->target.dir,
+        .staging = job->target.staging,
+        .family = job->target.file_name ? NULL : uz_is_safetensors_model_file,
+        .force = job->options.force,
+        .sync = syncs[job->options.durability],
+    };
+    UZ_TRY(uz_fit_memory(job->options.threads, job->options.max_memory,
+                         uz_model_memory(&job->model), &job->engine, err));
+    UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
+    return uz_stage_check(&job->stage, &job->out, err);
+}
+
+static int describe_files(struct uz_consolidation *job, struct uz_error *err)
+{
+    UZ_TRY(uz_alloc(&job->files, job->out.n_files, sizeof *job->files, err));
+    for (size_t i = 0; i < job->out.n_files; i++) {
+        const struct uz_out_file *file = &job->out.files[i];
+        job->files[i] = (struct uz_output_file){
+            .name = file->name,
+            .nbytes = file->nbytes,
+            .n_tensors = file->n_tensors,
+        };
+        job->summary.file_nbytes += file->nbytes;
+    }
+    UZ_TRY(uz_alloc(&job->tied, 2 * (uint64_t)job->items.n_dropped, sizeof *job->tied, err));
+    for (size_t i = 0; i < job->items.n_dropped; i++) {
+        job->tied[2 * i] = job->items.dropped[i].name;
+        job->tied[2 * i + 1] = job->items.dropped[i].kept;
+    }
+    return UZ_OK;
+}
+
+static void summarize(struct uz_consolidation *job)
+{
+    struct uz_consolidate_summary *summary = &job->summary;
+    summary->tag = job->info.tag;
+    summary->ds_version = job->info.metadata.ds_version;
+    summary->zero_stage = job->info.stage;
+    summary->world_size = job->info.dp_world_size;
+    summary->out_dir = job->target.dir;
+    summary->files = job->files;
+    summary->n_files = job->out.n_files;
+    summary->n_tensors = job->items.n;
+    summary->n_frozen_excluded = job->items.n_excluded;
+    summary->data_nbytes = job->out.data_nbytes;
+    summary->memory_nbytes = uz_run_memory(&job->engine, uz_model_memory(&job->model));
+    summary->threads = job->engine.threads;
+    summary->tied = job->tied;
+    summary->n_tied = job->items.n_dropped;
+    summary->warnings = (const char *const *)job->notes.items;
+    summary->n_warnings = job->notes.n;
+}
+
+static int check_options(const struct uz_consolidate_options *options, struct uz_error *err)
+{
+    if ((unsigned)options->precision > UZ_PRECISION_KEEP)
+        return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
+    if ((unsigned)options->durability > UZ_DURABLE_NONE)
+        return uz_fail(err, UZ_ARG, "unknown durability %d", (int)options->durability);
+    return UZ_OK;
+}
+
+static int plan_job(struct uz_consolidation *job, const char *checkpoint, const char *out,
+                    struct uz_error *err)
+{
+    UZ_TRY(check_options(&job->options, err));
+    if (job->options.threads == 0)
+        job->options.threads = usable_processors();
+    UZ_TRY(uz_target_path_parse(&job->target, out, err));
+    UZ_TRY(read_source(job, checkpoint, err));
+    UZ_TRY(refuse_places(&job->model, err));
+    UZ_TRY(prove_values(job, err));
+    UZ_TRY(warn_of_masters(job, err));
+    UZ_TRY(lay_out(job, err));
+    UZ_TRY(plan_run(job, err));
+    UZ_TRY(describe_files(job, err));
+    summarize(job);
+    return UZ_OK;
+}
+
+int uz_consolidation_plan(struct uz_consolidation **out_job, const char *checkpoint,
+                          const char *out, const struct uz_consolidate_options *options,
+                          struct uz_error *err)
+{
+    struct uz_consolidation *job;
+    uz_error_clear(err);
+    UZ_TRY(uz_alloc(&job, 1, sizeof *job, err));
+    job->options = *options;
+    int rc = plan_job(job, checkpoint, out, err);
+    if (rc < 0) {
+        uz_consolidation_free(job);
+        return rc;
+    }
+    *out_job = job;
+    return UZ_OK;
+}
+
+const struct uz_consolidate_summary *uz_consolidation_summary(const struct uz_consolidation *job)
+{
+    return &job->summary;
+}
+
+/* Values that the smaller dtype cannot hold are a change the user must hear of. */
+static int warn_of_overflows(struct uz_consolidation *job, uint64_t n_overflows,
+                             struct uz_error *err)
+{
+    job->summary.n_overflows = n_overflows;
+    if (n_overflows == 0)
+        return UZ_OK;
+    int rc = uz_warn(&job->notes, err,
+                     "%llu values are too large for the output's dtype and became infinite",
+                     (unsigned long long)n_overflows);
+    summarize(job);
+    return rc;
+}
+
+int uz_consolidation_run(struct uz_consolidation *job, uz_progress_fn progress, void *cookie,
+                         struct uz_error *err)
+{
+    struct uz_stage *stage;
+    struct uz_engine_result result;
+    uz_error_clear(err);
+    job->engine.progress = progress;
+    job->engine.cookie = cookie;
+    UZ_TRY(uz_stage_open(&stage, &job->stage, &job->out, err));
+    int rc = uz_engine_run(&job->plan, uz_stage_paths(stage), &job->engine, &result, err);
+    if (rc == UZ_OK)
+        rc = warn_of_overflows(job, result.n_overflows, err);
+    if (rc == UZ_OK)
+        rc = uz_stage_commit(stage, err);
+    uz_stage_close(stage);
+    return rc;
+}
+
+void uz_consolidation_free(struct uz_consolidation *job)
+{
+    if (!job)
+        return;
+    uz_plan_free(&job->plan);
+    uz_out_free(&job->out);
+    uz_items_free(&job->items);
+    uz_model_free(&job->model);
+    uz_zero_info_free(&job->info);
+    uz_notes_free(&job->notes);
+    uz_target_path_free(&job->target);
+    free(job->files);
+    free(job->tied);
+    free(job);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The law of memory: a base, the model, and two buffers for each thread. */
+#ifndef UZ_CONVERT_MEMORY_H
+#define UZ_CONVERT_MEMORY_H
+
+#include "engine/engine.h"
+#include "layout/model.h"
+
+/* Bytes that a finished model takes. */
+uint64_t uz_model_memory(const struct uz_model *model);
+
+/* Bytes that a run takes in all. */
+uint64_t uz_run_memory(const struct uz_engine_options *engine, uint64_t model_nbytes);
+
+/*
+ * Chooses buffer size and threads: 4 MiB for each buffer, less (then fewer threads) if max_memory
+ * (bytes, 0: no bound) asks for it. UZ_LIMIT if even the smallest run needs more.
+ */
+int uz_fit_memory(unsigned threads, uint64_t max_memory, uint64_t model_nbytes,
+                  struct uz_engine_options *engine, struct uz_error *err);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A few open files for one thread, so that a thousand shards don't need a thousand descriptors. */
+#ifndef UZ_ENGINE_FD_CACHE_H
+#define UZ_ENGINE_FD_CACHE_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { UZ_FD_SLOTS = 32 };
+
+/* Files of one kind by number; slot = number % UZ_FD_SLOTS. */
+struct uz_fd_cache {
+    int fd[UZ_FD_SLOTS]; /* -1: empty */
+    uint32_t file[UZ_FD_SLOTS];
+    int flags; /* of open() */
+};
+
+void uz_fd_cache_init(struct uz_fd_cache *cache, int open_flags);
+void uz_fd_cache_close(struct uz_fd_cache *cache);
+
+/* A descriptor of file number `file` at `path`, valid until the next call. */
+int uz_fd_cache_get(struct uz_fd_cache *cache, uint32_t file, const char *path, int *fd,
+                    struct uz_error *err);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gather order: few large reads for each chunk, then one write. */
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "engine/convert.h"
+#include "engine/worker.h"
+
+enum {
+    DIRECT_NBYTES = 16 * 1024, /* a plain copy this large is read straight to its place */
+    MAX_GAP_NBYTES = 64 * 1024 /* bytes read for nothing to save a read */
+};
+
+/* Bytes from the first to the last that a copy reads. */
+static uint64_t src_extent(const struct uz_copy *copy)
+{
+    return (copy->n_rows - 1) * copy->src_stride + copy->n_elems * uz_dtype_size(copy->from);
+}
+
+static int read_source(struct uz_worker *worker, uint32_t file, void *buf, size_t nbytes,
+                       uint64_t offset, struct uz_error *err)
+{
+    const char *path = worker->plan->model->files[file];
+    int fd;
+    UZ_TRY(uz_fd_cache_get(&worker->sources, file, path, &fd, err));
+    return uz_pread_all(fd, buf, nbytes, offset, path, err);
+}
+
+/* Puts a copy's rows into the chunk; `base` holds the source file's bytes from src_first on. */
+static void place_rows(struct uz_worker *worker, const struct uz_copy *copy,
+                       const unsigned char *base, uint64_t src_first)
+{
+    const unsigned char *src = base + (copy->src - src_first);
+    unsigned char *dst = worker->out + copy->dst;
+    for (uint64_t row = 0; row < copy->n_rows; row++)
+        worker->n_overflows +=
+            uz_convert_elems(worker->ops, dst + row * copy->dst_stride, copy->to,
+                             src + row * copy->src_stride, copy->from, (size_t)copy->n_elems);
+}
+
+/* A part of a copy: some rows, or some elements of one row. */
+static struct uz_copy part_of(const struct uz_copy *copy, uint64_t row, uint64_t n_rows,
+                              uint64_t elem, uint64_t n_elems)
+{
+    struct uz_copy part = *copy;
+    part.src += row * copy->src_stride + elem * uz_dtype_size(copy->from);
+    part.dst += row * copy->dst_stride + elem * uz_dtype_size(copy->to);
+    part.n_rows = n_rows;
+    part.n_elems = n_elems;
+    return part;
+}
+
+static int read_part(struct uz_worker *worker, const struct uz_copy *part, struct uz_error *err)
+{
+    UZ_TRY(
+        read_source(worker, part->file, worker->scratch, (size_t)src_extent(part), part->src, err));
+    place_rows(worker, part, worker->scratch, part->src);
+    return UZ_OK;
+}
+
+/* A copy that the scratch buffer can't hold at once: as many rows, or elements, as it can. */
+static int read_large(struct uz_worker *worker, const struct uz_copy *copy, struct uz_error *err)
+{
+    uint64_t row_nbytes = copy->n_elems * uz_dtype_size(copy->from);
+    uint64_t rows_at_once = 1;
+    uint64_t elems_at_once = copy->n_elems;
+    if (row_nbytes > worker->buffer_nbytes)
+        elems_at_once = worker->buffer_nbytes / uz_dtype_size(copy->from);
+    else if (copy->src_stride > 0 && copy->src_stride <= worker->buffer_nbytes - row_nbytes)
+        rows_at_once = (worker->buffer_nbytes - row_nbytes) / copy->src_stride + 1;
+    for (uint64_t row = 0; row < copy->n_rows; row += rows_at_once) {
+        uint64_t n_rows = copy->n_rows - row < rows_at_once ? copy->n_rows - row : rows_at_once;
+        for (uint64_t elem = 0; elem < copy->n_elems; elem += elems_at_once) {
+            uint64_t left = copy->n_elems - elem;
+            struct uz_copy part =
+                part_of(copy, row, n_rows, elem, left < elems_at_once ? left : elems_at_once);
+            UZ_TRY(read_part(worker, &part, err));
+        }
+    }
+    return UZ_OK;
+}
+
+static bool is_direct(const struct uz_copy *copy)
+{
+    return copy->from == copy->to && copy->n_rows == 1 &&
+           copy->n_elems * uz_dtype_size(copy->from) >= DIRECT_NBYTES;
+}
+
+/* True if strides are such that the bytes between first and last row may be read in one go. */
+static bool fits_scratch(const struct uz_worker *worker, const struct uz_copy *copy)
+{
+    uint64_t extent;
+    if (__builtin_mul_overflow(copy->n_rows - 1, copy->src_stride, &extent) ||
+        extent > worker->buffer_nbytes)
+        return false;
+    return src_extent(copy) <= worker->buffer_nbytes;
+}
+
+/*
+ * Reads copies [i, *end) of one file, whose source bytes lie close together, with one read; *end is
+ * set by how many fit.
+ */
+static int read_together(struct uz_worker *worker, size_t i, size_t *end, struct uz_error *err)
+{
+    const struct uz_copy *copies = worker->chunk.copies;
+    uint64_t first = copies[i].src;
+    uint64_t last = first + src_extent(&copies[i]);
+    size_t next = i + 1;
+    for (; next < worker->chunk.n_copies; next++) {
+        const struct uz_copy *copy = &copies[next];
+        if (copy->file != copies[i].file || is_direct(copy) || !fits_scratch(worker, copy) ||
+            copy->src > last + MAX_GAP_NBYTES)
+            break;
+        uint64_t copy_end = copy->src + src_extent(copy);
+        uint64_t new_last = copy_end > last ? copy_end : last;
+        if (new_last - first > worker->buffer_nbytes)
+            break;
+        last = new_last;
+    }
+    UZ_TRY(
+        read_source(worker, copies[i].file, worker->scratch, (size_t)(last - first), first, err));
+    for (size_t k = i; k < next; k++)
+        place_rows(worker, &copies[k], worker->scratch, first);
+    *end = next;
+    return UZ_OK;
+}
+
+/* Copies by source: file, then byte. */
+static int by_source(const void *a, const void *b)
+{
+    const struct uz_copy *x = a, *y = b;
+    if (x->file != y->file)
+        return x->file < y->file ? -1 : 1;
+    return x->src < y->src ? -1 : x->src > y->src;
+}
+
+static int read_copies(struct uz_worker *worker, struct uz_error *err)
+{
+    struct uz_chunk *chunk = &worker->chunk;
+    if (chunk->n_copies > 1)
+        qsort(chunk->copies, chunk->n_copies, sizeof *chunk->copies, by_source);
+    for (size_t i = 0; i < chunk->n_copies;) {
+        const struct uz_copy *copy = &chunk->copies[i];
+        if (is_direct(copy)) {
+            UZ_TRY(read_source(worker, copy->file, worker->out + copy->dst,
+                               (size_t)(copy->n_elems * uz_dtype_size(copy->from)), copy->src,
+                               err));
+            i++;
+        } else if (!fits_scratch(worker, copy)) {
+            UZ_TRY(read_large(worker, copy, err));
+            i++;
+        } else {
+            UZ_TRY(read_together(worker, i, &i, err));
+        }
+    }
+    return UZ_OK;
+}
+
+int uz_worker_gather(struct uz_worker *worker, uint64_t index, uint64_t *nbytes_written,
+                     struct uz_error *err)
+{
+    struct uz_chunk *chunk = &worker->chunk;
+    int fd;
+    *nbytes_written = 0;
+    UZ_TRY(uz_plan_chunk(worker->plan, index, chunk, err));
+    UZ_TRY(read_copies(worker, err));
+    const char *path = worker->paths[chunk->file];
+    UZ_TRY(uz_fd_cache_get(&worker->outputs, chunk->file, path, &fd, err));
+    for (size_t i = 0; i < chunk->n_spans; i++) {
+        const struct uz_span *span = &chunk->spans[i];
+        UZ_TRY(uz_pwrite_all(fd, worker->out + span->begin, (size_t)(span->end - span->begin),
+                             chunk->offset + span->begin, path, err));
+        *nbytes_written += span->end - span->begin;
+    }
+    return UZ_OK;
+}

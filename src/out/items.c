@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Selects tensors, names and dtypes. */
+#include "out/items.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum uz_dtype uz_output_dtype(const struct uz_tensor *tensor, enum uz_dtype_policy policy)
+{
+    if (tensor->role == UZ_ROLE_BUFFER || !uz_dtype_is_castable(tensor->dtype))
+        return tensor->dtype;
+    switch (policy) {
+    case UZ_POLICY_FP32:
+        return UZ_DTYPE_F32;
+    case UZ_POLICY_BF16:
+        return UZ_DTYPE_BF16;
+    case UZ_POLICY_FP16:
+        return UZ_DTYPE_F16;
+    case UZ_POLICY_KEEP:
+        break;
+    }
+    return uz_dtype_is_castable(tensor->lp_dtype) ? tensor->lp_dtype : tensor->dtype;
+}
+
+/* True if a dot-separated part of the name says that it is the input embedding. */
+static bool is_embedding(const char *name)
+{
+    for (const char *part = name; part; part = strchr(part, '.')) {
+        part += *part == '.';
+        size_t n = strcspn(part, ".");
+        if ((n == 3 && !strncmp(part, "wte", n)) || (n == 6 && !strncmp(part, "shared", n)) ||
+            memmem(part, n, "embed", 5))
+            return true;
+    }
+    return false;
+}
+
+/* The name that each tensor is written under: its own, or that of an alias. */
+static int choose_names(const struct uz_model *model, const char ***names, struct uz_error *err)
+{
+    UZ_TRY(uz_alloc(names, model->n_tensors, sizeof **names, err));
+    for (size_t i = 0; i < model->n_tensors; i++)
+        (*names)[i] = model->tensors[i].name;
+    for (size_t i = 0; i < model->n_aliases; i++) {
+        const struct uz_alias *alias = &model->aliases[i];
+        if (is_embedding(alias->name) && !is_embedding((*names)[alias->tensor]))
+            (*names)[alias->tensor] = alias->name;
+    }
+    return UZ_OK;
+}
+
+static bool is_excluded(const struct uz_tensor *tensor, bool exclude_frozen)
+{
+    return exclude_frozen && tensor->role == UZ_ROLE_FROZEN;
+}
+
+static void drop_name(struct uz_items *items, const char *name, const char *kept)
+{
+    if (name != kept)
+        items->dropped[items->n_dropped++] = (struct uz_dropped_name){name, kept};
+}
+
+static int list_dropped(struct uz_items *items, const struct uz_model *model, const char **names,
+                        bool exclude_frozen, struct uz_error *err)
+{
+    UZ_TRY(uz_alloc(&items->dropped, (uint64_t)model->n_aliases + model->n_tensors,
+                    sizeof *items->dropped, err));
+    for (size_t i = 0; i < model->n_tensors; i++)
+        if (!is_excluded(&model->tensors[i], exclude_frozen))
+            drop_name(items, model->tensors[i].name, names[i]);
+    for (size_t i = 0; i < model->n_aliases; i++) {
+        const struct uz_alias *alias = &model->aliases[i];
+        if (!is_excluded(&model->tensors[alias->tensor], exclude_frozen))
+            drop_name(items, alias->name, names[alias->tensor]);
+    }
+    return UZ_OK;
+}
+
+static int list_items(struct uz_items *items, const struct uz_model *model, const char **names,
+                      enum uz_dtype_policy policy, bool exclude_frozen, struct uz_error *err)
+{
+    UZ_TRY(uz_alloc(&items->items, model->n_tensors, sizeof *items->items, err));
+    for (size_t i = 0; i < model->n_tensors; i++) {
+        const struct uz_tensor *tensor = &model->tensors[i];
+        if (is_excluded(tensor, exclude_frozen)) {
+            items->n_excluded++;
+            continue;
+        }
+        enum uz_dtype dtype = uz_output_dtype(tensor, policy);
+        items->items[items->n++] = (struct uz_item){
+            .name = names[i],
+            .tensor = (uint32_t)i,
+            .dtype = dtype,
+            .nbytes = tensor->numel * uz_dtype_size(dtype),
+        };
+        if (tensor->role != UZ_ROLE_BUFFER && !uz_dtype_is_castable(tensor->dtype))
+            items->n_as_stored++;
+    }
+    if (items->n == 0)
+        return uz_fail(err, UZ_ARG, "no tensor is left to write");
+    return list_dropped(items, model, names, exclude_frozen, err);
+}
+
+int uz_items_select(struct uz_items *items, const struct uz_model *model,
+                    enum uz_dtype_policy policy, bool exclude_frozen, struct uz_error *err)
+{
+    const char **names = NULL;
+    *items = (struct uz_items){0};
+    int rc = choose_names(model, &names, err);
+    if (rc == UZ_OK)
+        rc = list_items(items, model, names, policy, exclude_frozen, err);
+    free(names);
+    return rc;
+}
+
+void uz_items_free(struct uz_items *items)
+{
+    free(items->items);
+    free(items->dropped);
+    *items = (struct uz_items){0};
+}

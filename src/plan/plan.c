@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Divides an output into chunks and streams. */
+#include "plan/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/streams.h"
+
+static int check_piece(const struct uz_model *model, const struct uz_piece *piece,
+                       enum uz_dtype dtype, struct uz_error *err)
+{
+    const struct uz_place *place = &model->places[piece->storage];
+    uint64_t room = place->nbytes / uz_dtype_size(dtype);
+    if (piece->map || (piece->src <= room && piece->n_elems <= room - piece->src))
+        return UZ_OK; /* a mapped piece is a view that was checked when it was resolved */
+    return uz_fail_at(err, UZ_CORRUPT, model->files[place->file], UZ_NO_OFFSET,
+                      "%s: a piece of it reaches past the end of its storage",
+                      model->tensors[piece->tensor].name);
+}
+
+static int check_pieces(const struct uz_model *model, struct uz_error *err)
+{
+    for (size_t i = 0; i < model->n_pieces; i++)
+        UZ_TRY(check_piece(model, &model->pieces[i], model->tensors[model->pieces[i].tensor].dtype,
+                           err));
+    return UZ_OK;
+}
+
+int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const struct uz_out *out,
+                  uint64_t chunk_nbytes, struct uz_error *err)
+{
+    *plan = (struct uz_plan){.model = model, .out = out, .chunk_nbytes = chunk_nbytes};
+    UZ_TRY(check_pieces(model, err));
+    UZ_TRY(
+        uz_alloc(&plan->first_chunk, (uint64_t)out->n_files + 1, sizeof *plan->first_chunk, err));
+    for (size_t i = 0; i < out->n_files; i++) {
+        uint64_t data = out->files[i].nbytes - out->files[i].head_nbytes;
+        plan->first_chunk[i + 1] =
+            plan->first_chunk[i] + data / chunk_nbytes + (data % chunk_nbytes != 0);
+    }
+    plan->n_chunks = plan->first_chunk[out->n_files];
+    plan->nbytes = out->data_nbytes;
+    return uz_plan_streams(plan, err);
+}
+
+void uz_plan_free(struct uz_plan *plan)
+{
+    free(plan->first_chunk);
+    free(plan->streamed);
+    free(plan->streams);
+    free(plan->stream_pieces);
+    *plan = (struct uz_plan){0};
+}
+
+void uz_chunk_free(struct uz_chunk *chunk)
+{
+    free(chunk->copies);
+    free(chunk->spans);
+    uz_tiles_free(&chunk->tiles);
+    *chunk = (struct uz_chunk){0};
+}
+
+/* The file that chunk `index` belongs to: the last whose first chunk is not after it. */
+static uint32_t file_of_chunk(const struct uz_plan *plan, uint64_t index)
+{
+    size_t low = 0, high = plan->out->n_files;
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        if (plan->first_chunk[mid] <= index)
+            low = mid;
+        else
+            high = mid;
+    }
+    return (uint32_t)low;
+}
+
+static uint64_t target_end(const struct uz_target *target)
+{
+    return target->offset + target->n_elems * uz_dtype_size(target->dtype);
+}
+
+/* The first target of the file that ends after byte `offset`. */
+static size_t first_target_after(const struct uz_plan *plan, const struct uz_out_file *file,
+                                 uint64_t offset)
+{
+    size_t low = file->first_target, high = file->first_target + file->n_targets;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (target_end(&plan->out->targets[mid]) <= offset)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static int add_copy(const struct uz_plan *plan, struct uz_chunk *chunk, const struct uz_tile *tile,
+                    const struct uz_target *target, uint64_t dst, struct uz_error *err)
+{
+    const struct uz_place *place = &plan->model->places[tile->storage];
+    enum uz_dtype from = plan->model->tensors[target->tensor].dtype;
+    uint64_t from_size = uz_dtype_size(from), to_size = uz_dtype_size(target->dtype);
+    UZ_TRY(uz_reserve(&chunk->copies, &chunk->cap_copies, (uint64_t)chunk->n_copies + 1,
+                      sizeof *chunk->copies, err));
+    chunk->copies[chunk->n_copies++] = (struct uz_copy){
+        .file = place->file,
+        .from = from,
+        .to = target->dtype,
+        .src = place->offset + tile->src * from_size,
+        .dst = dst + tile->dst * to_size,
+        .n_elems = tile->n_elems,
+        .n_rows = tile->n_rows,
+        .src_stride = tile->src_stride * from_size,
+        .dst_stride = tile->dst_stride * to_size,
+    };
+    return UZ_OK;
+}
+
+/* The part of a target that lies in the chunk. */
+static int add_target(const struct uz_plan *plan, struct uz_chunk *chunk,
+                      const struct uz_target *target, struct uz_error *err)
+{
+    uint64_t size = uz_dtype_size(target->dtype);
+    uint64_t begin = target->offset > chunk->offset ? target->offset : chunk->offset;
+    uint64_t end = target_end(target);
+    if (end > chunk->offset + chunk->nbytes)
+        end = chunk->offset + chunk->nbytes;
+    uint64_t lo = target->lo + (begin - target->offset) / size;
+    uint64_t hi = target->lo + (end - target->offset) / size;
+    const struct uz_tensor *tensor = &plan->model->tensors[target->tensor];
+    chunk->tiles.n = 0;
+    UZ_TRY(uz_compose(&plan->model->pieces[tensor->first_piece], tensor->n_pieces, lo, hi, 0, 0,
+                      &chunk->tiles, err));
+    for (size_t i = 0; i < chunk->tiles.n; i++)
+        UZ_TRY(add_copy(plan, chunk, &chunk->tiles.items[i], target, begin - chunk->offset, err));
+    return UZ_OK;
+}
+
+/* Notes that the chunk's bytes of a target will be there to be written. */
+static int add_span(struct uz_chunk *chunk, const struct uz_target *target, struct uz_error *err)
+{
+    uint64_t begin = target->offset > chunk->offset ? target->offset - chunk->offset : 0;
+    uint64_t end = target_end(target) - chunk->offset;
+    if (end > chunk->nbytes)
+        end = chunk->nbytes;
+    if (chunk->n_spans > 0 && chunk->spans[chunk->n_spans - 1].end == begin) {
+        chunk->spans[chunk->n_spans - 1].end = end;
+        return UZ_OK;
+    }
+    UZ_TRY(uz_reserve(&chunk->spans, &chunk->cap_spans, (uint64_t)chunk->n_spans + 1,
+                      sizeof *chunk->spans, err));
+    chunk->spans[chunk->n_spans++] = (struct uz_span){begin, end};
+    return UZ_OK;
+}
+
+int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *chunk,
+                  struct uz_error *err)
+{
+    chunk->file = file_of_chunk(plan, index);
+    const struct uz_out_file *file = &plan->out->files[chunk->file];
+    chunk->offset =
+        file->head_nbytes + (index - plan->first_chunk[chunk->file]) * plan->chunk_nbytes;
+    chunk->nbytes = file->nbytes - chunk->offset;
+    if (chunk->nbytes > plan->chunk_nbytes)
+        chunk->nbytes = plan->chunk_nbytes;
+    chunk->n_copies = 0;
+    chunk->n_spans = 0;
+    size_t end = file->first_target + file->n_targets;
+    for (size_t i = first_target_after(plan, file, chunk->offset); i < end; i++) {
+        const struct uz_target *target = &plan->out->targets[i];
+        if (target->offset >= chunk->offset + chunk->nbytes)
+            break;
+        if (plan->streamed && plan->streamed[i])
+            continue;
+        UZ_TRY(add_target(plan, chunk, target, err));
+        UZ_TRY(add_span(chunk, target, err));
+    }
+    return UZ_OK;
+}

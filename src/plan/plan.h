@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plan: source pieces x target pieces -> chunks of output. Immutable once built. */
+#ifndef UZ_PLAN_PLAN_H
+#define UZ_PLAN_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layout/model.h"
+#include "layout/tile.h"
+#include "out/target.h"
+
+/*
+ * Work is divided by output: the data of each file is cut into chunks of chunk_nbytes. What must be
+ * read for a chunk is computed when the chunk is worked on, so a plan's size depends on the numbers
+ * of tensors, pieces and files, not on bytes.
+ *
+ * Targets that draw on a storage which can't be read at any place (a compressed zip entry) are left
+ * out of the chunks. For them the plan has streams: one for each storage they need, its pieces in
+ * the order of the storage.
+ */
+struct uz_plan {
+    const struct uz_model *model; /* borrowed */
+    const struct uz_out *out;     /* borrowed */
+    uint64_t chunk_nbytes;
+    uint64_t n_chunks;
+    uint64_t *first_chunk; /* of each file; n_files + 1 entries */
+    bool *streamed;        /* of each target: written by streams, not by chunks */
+    struct uz_stream *streams;
+    size_t n_streams;
+    struct uz_stream_piece *stream_pieces;
+    size_t n_stream_pieces;
+    uint64_t nbytes; /* that chunks and streams write in all */
+};
+
+/* The part of one piece that goes to one target; both sides without gaps. */
+struct uz_stream_piece {
+    uint32_t place;
+    uint32_t file; /* output file */
+    enum uz_dtype from, to;
+    uint64_t src; /* byte in the storage */
+    uint64_t dst; /* byte in the output file */
+    uint64_t n_elems;
+};
+
+/* stream_pieces [first, first + n) have the same place and ascending `src`. */
+struct uz_stream {
+    uint32_t place;
+    size_t first, n;
+};
+
+/* A 2-D block to be copied into a chunk; offsets and strides are in bytes. */
+struct uz_copy {
+    uint32_t file; /* source file */
+    enum uz_dtype from, to;
+    uint64_t src; /* in the source file */
+    uint64_t dst; /* in the chunk */
+    uint64_t n_elems, n_rows;
+    uint64_t src_stride, dst_stride;
+};
+
+/* Bytes [begin, end) of a chunk. */
+struct uz_span {
+    uint64_t begin, end;
+};
+
+/* One chunk, described; reused from chunk to chunk by one thread. */
+struct uz_chunk {
+    uint32_t file;
+    uint64_t offset; /* of the chunk in the output file */
+    uint64_t nbytes;
+    struct uz_copy *copies; /* cover the spans exactly */
+    size_t n_copies, cap_copies;
+    struct uz_span *spans; /* what is to be written; usually the whole chunk */
+    size_t n_spans, cap_spans;
+    struct uz_tiles tiles; /* scratch */
+};
+
+/*
+ * Builds a plan; chunk_nbytes must be a multiple of 64. Every piece is checked to lie inside its
+ * storage. Free with uz_plan_free, after failures too.
+ */
+int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const struct uz_out *out,
+                  uint64_t chunk_nbytes, struct uz_error *err);
+
+void uz_plan_free(struct uz_plan *plan);
+
+/* Describes chunk number `index`; *chunk was zeroed before its first use. Thread-safe. */
+int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *chunk,
+                  struct uz_error *err);
+
+void uz_chunk_free(struct uz_chunk *chunk);
+
+#endif
