@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The summary for people. */
+#include "cli/report.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/text.h"
+
+/* OUT/NAME if there is one file, else the folder. */
+static void print_target(const struct uz_consolidate_summary *summary)
+{
+    size_t n = strlen(summary->out_dir);
+    text_print(stdout, summary->out_dir);
+    if (summary->n_files == 1) {
+        if (n == 0 || summary->out_dir[n - 1] != '/')
+            putchar('/');
+        text_print(stdout, summary->files[0].name);
+    }
+}
+
+static void print_files(const struct uz_consolidate_summary *summary)
+{
+    for (size_t i = 0; i < summary->n_files; i++) {
+        const struct uz_output_file *file = &summary->files[i];
+        printf("%9s  ", text_nbytes(file->nbytes).text);
+        text_print(stdout, file->name);
+        if (file->n_tensors > 0)
+            printf("  %s", text_count(file->n_tensors, "tensor").text);
+        putchar('\n');
+    }
+}
+
+static void print_tied(const struct uz_consolidate_summary *summary)
+{
+    for (size_t i = 0; i < summary->n_tied; i++) {
+        fputs("  ", stdout);
+        text_print(stdout, summary->tied[2 * i]);
+        fputs(" is ", stdout);
+        text_print(stdout, summary->tied[2 * i + 1]);
+        putchar('\n');
+    }
+}
+
+static void print_notes(const struct report *report)
+{
+    const struct uz_consolidate_summary *summary = report->summary;
+    if (summary->n_tied > 0) {
+        printf("left out: %s, stored under another name\n",
+               text_count(summary->n_tied, "tied name").text);
+        if (report->verbose || report->dry_run)
+            print_tied(summary);
+    }
+    if (summary->n_frozen_excluded > 0)
+        printf("left out: %s\n", text_count(summary->n_frozen_excluded, "frozen parameter").text);
+    if (summary->n_warnings > 0)
+        printf("%s\n", text_count(summary->n_warnings, "warning").text);
+}
+
+/* "out/model.safetensors: 12 tensors" or "out: 3 files, 12 tensors" */
+static void print_result(const struct uz_consolidate_summary *summary)
+{
+    print_target(summary);
+    fputs(": ", stdout);
+    if (summary->n_files > 1)
+        printf("%s, ", text_count(summary->n_files, "file").text);
+    fputs(text_count(summary->n_tensors, "tensor").text, stdout);
+}
+
+static void print_dry_run(const struct report *report)
+{
+    const struct uz_consolidate_summary *summary = report->summary;
+    fputs("would write ", stdout);
+    print_result(summary);
+    printf(", %s, %s (%" PRIu64 " bytes)\n", report->dtype, text_nbytes(summary->file_nbytes).text,
+           summary->file_nbytes);
+    print_files(summary);
+    printf("memory: at most %s, %s\n", text_nbytes(summary->memory_nbytes).text,
+           text_count(summary->threads, "thread").text);
+    print_notes(report);
+}
+
+void report_text(const struct report *report)
+{
+    const struct uz_consolidate_summary *summary = report->summary;
+    if (report->dry_run) {
+        print_dry_run(report);
+        return;
+    }
+    print_result(summary);
+    printf(", %s in %s (%s)\n", text_nbytes(summary->file_nbytes).text,
+           text_seconds(report->seconds).text,
+           text_rate(summary->file_nbytes, report->seconds).text);
+    if (report->verbose)
+        print_files(summary);
+    print_notes(report);
+}
