@@ -72,7 +72,7 @@ struct uz_global {
 struct uz_node {
     enum uz_node_kind kind;
     uint8_t opcode;  /* the opcode that made it */
-    uint64_t offset; /* where in the pickle stream that opcode stood */
+    uint64_t offset; /* of that opcode in the file (deflated: in the inflated pickle) */
     union {
         bool boolean;
         int64_t integer;

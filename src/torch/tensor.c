@@ -362,7 +362,9 @@ static int check_bounds(const struct uz_torch_file *file, const struct call *cal
         inside = inside && last < n_elems;
     if (!inside)
         return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "a view that leaves its storage of %" PRIu64 " elements", n_elems);
+                           "its view, from element %" PRIu64 " on, leaves its storage of %" PRIu64
+                           " elements",
+                           view->first, n_elems);
     return UZ_OK;
 }
 
