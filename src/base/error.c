@@ -39,42 +39,68 @@ const char *uz_error_format(const struct uz_error *err, char *buf, size_t size)
     return buf;
 }
 
+/*
+ * Bytes of the character at p. *escaped: each of them is shown as \xNN, one at a time.
+ */
+static size_t next_char(const unsigned char *p, size_t n_bytes, bool *escaped)
+{
+    size_t n = uz_utf8_char(p, n_bytes);
+    bool control = n == 1 && (p[0] < 0x20 || p[0] == 0x7f);
+    bool c1 = n == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+    *escaped = n == 0 || control || c1;
+    return *escaped ? 1 : n;
+}
+
+enum { ESCAPED_NBYTES = 4 };
+
 const char *uz_printable(char *buf, size_t size, const char *text, size_t n_bytes)
 {
     const unsigned char *p = (const unsigned char *)text;
     size_t used = 0;
-    size_t i = 0;
-    while (i < n_bytes) {
-        size_t n = uz_utf8_char(p + i, n_bytes - i);
-        bool control = n == 1 && (p[i] < 0x20 || p[i] == 0x7f);
-        bool c1 = n == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0;
-        if (n == 0 || control || c1) {
-            if (used + 4 >= size)
-                break;
-            used += (size_t)snprintf(buf + used, size - used, "\\x%02x", p[i]);
-            i++;
-        } else {
-            if (used + n >= size)
-                break;
+    for (size_t i = 0; i < n_bytes;) {
+        bool escaped;
+        size_t n = next_char(p + i, n_bytes - i, &escaped);
+        size_t n_shown = escaped ? ESCAPED_NBYTES : n;
+        if (used + n_shown >= size)
+            break;
+        if (escaped)
+            snprintf(buf + used, size - used, "\\x%02x", p[i]);
+        else
             memcpy(buf + used, p + i, n);
-            used += n;
-            i += n;
-        }
+        used += n_shown;
+        i += n;
     }
     buf[used] = '\0';
     return buf;
 }
 
+/* Appends what fits to a message, whole characters only. */
+static void append(struct uz_error *err, const char *text)
+{
+    size_t used = strlen(err->message);
+    uz_printable(err->message + used, sizeof err->message - used, text, strlen(text));
+}
+
+/* The end of a path tells more than its head: a long one begins with "...". */
 static void set_file(struct uz_error *err, const char *file)
 {
-    size_t n = file ? strlen(file) : 0;
-    size_t room = sizeof err->file - 1;
-    if (n > room) { /* the end of a path tells more than its head */
-        uz_printable(err->file, sizeof err->file, "...", 3);
-        uz_printable(err->file + 3, sizeof err->file - 3, file + (n - room + 3), room - 3);
-    } else {
-        uz_printable(err->file, sizeof err->file, file ? file : "", n);
+    const unsigned char *p = (const unsigned char *)(file ? file : "");
+    size_t n = strlen((const char *)p), room = sizeof err->file - 1, n_shown = 0, first = 0;
+    bool escaped;
+    for (size_t i = 0, step; i < n; i += step) {
+        step = next_char(p + i, n - i, &escaped);
+        n_shown += escaped ? ESCAPED_NBYTES : step;
     }
+    err->file[0] = '\0';
+    if (n_shown > room) {
+        memcpy(err->file, "...", 4);
+        for (size_t step; n_shown > room - 3; first += step) {
+            step = next_char(p + first, n - first, &escaped);
+            n_shown -= escaped ? ESCAPED_NBYTES : step;
+        }
+    }
+    size_t used = strlen(err->file);
+    uz_printable(err->file + used, sizeof err->file - used, (const char *)p + first, n - first);
 }
 
 static void UZ_PRINTF(2, 0) set_message(struct uz_error *err, const char *fmt, va_list args)
@@ -114,8 +140,8 @@ int uz_fail_errno(struct uz_error *err, int sys_errno, const char *file, const c
         char reason[128];
         /* the GNU form of strerror_r, the one that -std=gnu11 declares */
         const char *text = strerror_r(sys_errno, reason, sizeof reason);
-        size_t used = strlen(err->message);
-        snprintf(err->message + used, sizeof err->message - used, ": %s", text);
+        append(err, ": ");
+        append(err, text);
     }
     return status;
 }
@@ -135,8 +161,8 @@ int uz_context(struct uz_error *err, int status, const char *fmt, ...)
         va_start(args, fmt);
         set_message(err, fmt, args);
         va_end(args);
-        size_t used = strlen(err->message);
-        snprintf(err->message + used, sizeof err->message - used, ": %s", old);
+        append(err, ": ");
+        append(err, old);
     }
     return status;
 }

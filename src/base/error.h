@@ -50,8 +50,8 @@ int uz_context(struct uz_error *err, int status, const char *fmt, ...) UZ_PRINTF
 int uz_error_in_file(struct uz_error *err, int status, const char *file);
 
 /*
- * Copies text to buf so that it can be shown on a terminal: control characters, invalid UTF-8 and
- * backslashes that are part of a name become \xNN; cut to size - 1 bytes. Returns buf.
+ * Copies text to buf so that it can be shown on a terminal: control characters and invalid UTF-8
+ * become \xNN; cut to size - 1 bytes, between characters. Returns buf.
  */
 const char *uz_printable(char *buf, size_t size, const char *text, size_t n_bytes);
 

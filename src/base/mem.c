@@ -109,7 +109,8 @@ int uz_arena_alloc(struct uz_arena *arena, uint64_t n_elems, size_t elem_size, v
                    struct uz_error *err)
 {
     uint64_t nbytes;
-    if (!uz_mul_u64(n_elems, elem_size, &nbytes) || nbytes > arena->max_bytes)
+    if (!uz_mul_u64(n_elems, elem_size, &nbytes) || nbytes > arena->max_bytes ||
+        nbytes > PTRDIFF_MAX)
         return uz_fail(err, UZ_LIMIT,
                        "needs more than the %llu bytes that one file's values may take",
                        (unsigned long long)arena->max_bytes);

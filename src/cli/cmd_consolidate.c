@@ -27,27 +27,29 @@ enum option_id {
 };
 
 static const struct opts_row rows[] = {
-    {'t', "tag", "NAME", "tag folder to read (default: the one that `latest` names)"},
+    {'t', "tag", "NAME", "tag folder to read (default: what `latest` names)"},
     {OPT_FORMAT, "format", "NAME", "safetensors (default, and all there is so far)"},
     {OPT_DTYPE, "dtype", "TYPE",
      "fp32 (default): the master weights as they are\n"
-     "bf16, fp16: rounded from the masters, to nearest, ties to even\n"
-     "keep: as the low-precision copy has it, parameter by parameter"},
+     "bf16, fp16: the masters rounded to nearest even\n"
+     "keep: rounded to what the model was trained in"},
     {OPT_MAX_SHARD_SIZE, "max-shard-size", "SIZE",
-     "tensor bytes of one output file (default 5GB; 0: one file)"},
+     "tensor bytes of a file (default 5GB; 0: one file)"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen", NULL, "leave frozen parameters out"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL}, /* as in zero_to_fp32.py */
-    {OPT_THREADS, "threads", "N", "default 0: the processors this process may use"},
-    {OPT_MAX_MEMORY, "max-memory", "SIZE", "fit buffers and threads to it (default 0: no bound)"},
+    {OPT_THREADS, "threads", "N", "default 0: as many as there are processors"},
+    {OPT_MAX_MEMORY, "max-memory", "SIZE", "make do with that much (default 0: no bound)"},
     {OPT_SYNC, "sync", "WHEN",
-     "full (default): files and their names are on the disk at the end\n"
-     "data: contents are on the disk before a file gets its name\n"
+     "full (default): all is on the disk at the end\n"
+     "data: a file is on the disk before it has its name\n"
      "none: when the system likes"},
-    {'n', "dry-run", NULL, "check all metadata, say what would be written, write nothing"},
+    {'n', "dry-run", NULL,
+     "check all metadata, tell what would be written,\n"
+     "write nothing"},
     {'f', "force", NULL,
-     "replace model files that OUT already holds; stale shards go, other\n"
-     "files stay"},
-    {OPT_JSON, "json", NULL, "the summary as one JSON object, no progress"},
+     "replace model files that OUT holds; their stale\n"
+     "shards go, other files stay"},
+    {OPT_JSON, "json", NULL, "the summary as a JSON object; no progress"},
     {'q', "quiet", NULL, "no summary, no progress; warnings stay"},
     {'v', "verbose", NULL, "tell what was found, list files and tied names"},
     {'h', "help", NULL, "this text"},
@@ -56,31 +58,28 @@ static const struct opts_row rows[] = {
 
 static const struct opts_command command = {
     .name = "consolidate",
-    .intro =
-        "usage: unzero consolidate [OPTION]... CHECKPOINT OUT\n"
-        "\n"
-        "Joins the shards of a DeepSpeed ZeRO checkpoint into whole weights.\n"
-        "CHECKPOINT is the folder that holds `latest`, or a tag folder in it. OUT is a folder,\n"
-        "or a file named *.safetensors.\n"
-        "\n"
-        "Examples:\n"
-        "  unzero consolidate checkpoint-500 out/\n"
-        "      fp32 weights as model.safetensors, or shards of at most 5 GB and their index\n"
-        "  unzero consolidate checkpoint-500 out/weights.safetensors\n"
-        "      all in a single file of that name\n"
-        "  unzero consolidate --dtype bf16 checkpoint-500 out/\n"
-        "      rounded to bfloat16: half the size\n"
-        "  unzero consolidate --tag global_step400 --dry-run checkpoint-500 out/\n"
-        "      another step; only look whether it can be done, and how large it gets\n",
-    .outro =
-        "\n"
-        "SIZE is a number of bytes, or has a unit: B, KB, MB, GB, TB are powers of 1000, KiB, "
-        "MiB,\n"
-        "GiB, TiB of 1024. In names of options _ and - are the same.\n"
-        "\n"
-        "Exit codes: 0 done; 2 wrong usage; 3 trouble: unreadable, damaged or unsupported input, "
-        "or\n"
-        "output that cannot be written. A run that fails or is interrupted leaves OUT as it was.\n",
+    .intro = "usage: unzero consolidate [OPTION]... CHECKPOINT OUT\n"
+             "\n"
+             "Joins the shards of a DeepSpeed ZeRO checkpoint into whole weights.\n"
+             "CHECKPOINT is the folder that holds `latest`, or a tag folder in it.\n"
+             "OUT is a folder, or a file named *.safetensors.\n"
+             "\n"
+             "Examples:\n"
+             "  unzero consolidate checkpoint-500 out/\n"
+             "      fp32: model.safetensors, or shards of at most 5 GB and their index\n"
+             "  unzero consolidate checkpoint-500 weights.safetensors\n"
+             "      a single file of that name\n"
+             "  unzero consolidate --dtype bf16 checkpoint-500 out/\n"
+             "      rounded to bfloat16: half the size\n"
+             "  unzero consolidate --tag global_step400 --dry-run checkpoint-500 out/\n"
+             "      another step; only look whether it can be done, and how large it gets\n",
+    .outro = "\n"
+             "SIZE is a number of bytes or has a unit: B, KB, MB, GB, TB are powers of 1000,\n"
+             "KiB, MiB, GiB, TiB of 1024. In names of options _ and - are the same.\n"
+             "\n"
+             "Exit codes: 0 done; 2 wrong usage; 3 trouble: input that is unreadable, damaged\n"
+             "or not supported, or output that cannot be written. A run that fails or is\n"
+             "interrupted leaves the files in OUT as they were.\n",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
 };

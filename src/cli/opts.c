@@ -12,7 +12,7 @@
 #include "cli/message.h"
 #include "cli/suggest.h"
 
-enum { HELP_COLUMN = 26 };
+enum { HELP_COLUMN = 28 };
 
 /* The table in the forms that getopt_long wants. */
 struct getopt_tables {

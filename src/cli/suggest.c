@@ -2,6 +2,7 @@
 /* Edit distance between short words. */
 #include "cli/suggest.h"
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -13,8 +14,9 @@ static size_t least(size_t a, size_t b, size_t c)
     return m < c ? m : c;
 }
 
-/* Levenshtein's distance; row[j] is that between the letters of `a` so far and j letters of b. */
-size_t suggest_distance(const char *a, const char *b)
+/* Letters to add, drop or change to get from a to b; row[j] is that between the letters of `a` so
+ * far and j letters of b. */
+static size_t edit_distance(const char *a, const char *b)
 {
     size_t row[LONGEST_WORD + 1];
     size_t n_a = strlen(a), n_b = strlen(b);
@@ -40,7 +42,7 @@ static size_t cost(const char *word, const char *candidate)
     size_t n = strlen(word);
     if (n >= 2 && !strncmp(word, candidate, n))
         return 0;
-    size_t distance = suggest_distance(word, candidate);
+    size_t distance = edit_distance(word, candidate);
     return distance <= (n + 2) / 3 ? distance : SIZE_MAX;
 }
 

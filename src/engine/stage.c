@@ -310,6 +310,18 @@ static int give_names(struct uz_stage *stage, struct uz_error *err)
     return UZ_OK;
 }
 
+/* The names of the files, and that of the output folder if it is new. */
+static int sync_names(const struct uz_stage *stage, struct uz_error *err)
+{
+    UZ_TRY(sync_path(stage->options->dir, false, err));
+    if (!stage->made_dir)
+        return UZ_OK;
+    char *parent = uz_path_join(stage->options->dir, "..");
+    int rc = parent ? sync_path(parent, false, err) : uz_fail_nomem(err, 0);
+    free(parent);
+    return rc;
+}
+
 int uz_stage_commit(struct uz_stage *stage, struct uz_error *err)
 {
     enum uz_sync sync = stage->options->sync;
@@ -317,9 +329,7 @@ int uz_stage_commit(struct uz_stage *stage, struct uz_error *err)
         for (size_t i = 0; i < stage->out->n_files; i++)
             UZ_TRY(sync_path(stage->paths[i], sync == UZ_SYNC_DATA, err));
     UZ_TRY(give_names(stage, err));
-    if (sync == UZ_SYNC_FULL)
-        UZ_TRY(sync_path(stage->options->dir, false, err));
-    return UZ_OK;
+    return sync == UZ_SYNC_FULL ? sync_names(stage, err) : UZ_OK;
 }
 
 void uz_stage_close(struct uz_stage *stage)

@@ -41,8 +41,7 @@ struct uz_cast_ops {
     uz_cast_fn fn[UZ_CAST_COUNT];
 };
 
-/* Bits of a feature mask. A bit stands for one level, and is set only if all its parts are there.
- */
+/* Bits of a feature mask. One bit is one level, set only if all its parts are there. */
 enum uz_cpu_feature {
     UZ_CPU_AVX2_F16C = 1u << 0 /* x86: AVX2 and F16C, and an OS that saves their registers */
 };
@@ -63,8 +62,8 @@ const struct uz_cast_ops *uz_cast_ops_for(unsigned feature_mask);
 /* The name of a cast, such as "f32_to_bf16"; "unknown" for what is no cast. Constant. */
 const char *uz_cast_name(enum uz_cast_id id);
 
-/* The levels themselves, for uz_cast_ops_for() and for one another: to run the second on a CPU
- * without its features is an illegal instruction. Others call uz_cast_ops_for(). */
+/* The levels, for uz_cast_ops_for() and for one another. Others get theirs from uz_cast_ops_for():
+ * on a CPU without its features, a level ends in an illegal instruction. */
 extern const struct uz_cast_ops uz_cast_ops_scalar;
 #if defined(__x86_64__) || defined(__i386__)
 extern const struct uz_cast_ops uz_cast_ops_avx2;

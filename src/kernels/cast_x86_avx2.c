@@ -18,7 +18,7 @@
  *
  * The results of VCVTPS2PH and VCVTPH2PS do not depend on MXCSR here: rounding comes from the
  * immediate, FTZ is ignored, DAZ is ignored by VCVTPH2PS, and can't matter to VCVTPS2PH, where an
- * fp32 denormal rounds to zero anyway. Their exceptions do: see WITHOUT_EXCEPTIONS.
+ * fp32 denormal rounds to zero anyway. Their exceptions do: see MXCSR_DEFAULT.
  */
 #define AVX2        __attribute__((target("avx2,f16c")))
 #define AVX2_INLINE static inline __attribute__((always_inline)) AVX2
@@ -200,15 +200,15 @@ AVX2_INLINE uint64_t cast_array(struct kernel k, unsigned char *dst, const unsig
 enum { SIZE_F32 = 4, SIZE_BF16 = 2, SIZE_F16 = 2 };
 enum { LIMIT_F32 = NEVER, LIMIT_BF16 = BF16_LIMIT, LIMIT_F16 = F16_LIMIT };
 
-/* MXCSR as a process starts with it: all exceptions masked, to nearest, no FTZ, no DAZ. */
+/*
+ * MXCSR as a process starts with it: all exceptions masked, to nearest, no FTZ, no DAZ. A program
+ * may have unmasked exceptions, and F16C would then trap on rounding; so its MXCSR is set aside
+ * for the call, which also keeps its sticky flags as they were.
+ */
 #define MXCSR_DEFAULT 0x1f80u
 
-/*
- * WITHOUT_EXCEPTIONS: a program may have unmasked floating-point exceptions, and F16C would then
- * trap on rounding; so MXCSR is set aside for the call, which also keeps its sticky flags as they
- * were. The array function is not inlined, for the compiler does not know that the instructions
- * in it depend on MXCSR and could move them across.
- */
+/* The array function is not inlined: the compiler does not know that the instructions in it depend
+ * on MXCSR, and could move them across its change. */
 #define UZ_CAST_ROW(FROM, TO, from, to)                                                            \
     AVX2 static __attribute__((noinline))                                                          \
     uint64_t array_##from##_to_##to(void *restrict dst, const void *restrict src, size_t n_elems)  \

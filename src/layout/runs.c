@@ -65,15 +65,17 @@ static uint64_t first_row_after(const struct uz_runs *runs, uint64_t lo)
 void uz_runs_begin(struct uz_runs *runs, const struct uz_piece *piece, uint64_t lo, uint64_t hi)
 {
     *runs = (struct uz_runs){.piece = piece, .lo = lo, .hi = hi};
+    if (piece->n_elems == 0 || lo >= hi)
+        return; /* no rows */
     if (!piece->map) {
         runs->row_elems = piece->n_elems;
-        runs->end_row = piece->n_elems ? 1 : 0;
+        runs->end_row = 1;
         return;
     }
     split_dims(runs, piece->map);
     runs->src_bias = (uint64_t)0 - src_offset(runs, piece->lo);
     runs->row = piece->lo / runs->row_elems;
-    runs->end_row = piece->n_elems ? (piece->lo + piece->n_elems - 1) / runs->row_elems + 1 : 0;
+    runs->end_row = (piece->lo + piece->n_elems - 1) / runs->row_elems + 1;
     runs->row = first_row_after(runs, lo);
 }
 

@@ -54,29 +54,16 @@ static int add_piece(const struct uz_piece *piece, uint64_t lo, uint64_t hi, uin
     return UZ_OK;
 }
 
-/* First of the pieces that may reach past element lo; those without a map never overlap. */
-static uint64_t first_piece_after(const struct uz_piece *pieces, uint64_t n_pieces, uint64_t lo)
-{
-    uint64_t low = 0, high = n_pieces;
-    while (low < high) {
-        uint64_t mid = low + (high - low) / 2;
-        if (!pieces[mid].map && pieces[mid].lo + pieces[mid].n_elems <= lo)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
 int uz_compose(const struct uz_piece *pieces, uint64_t n_pieces, uint64_t lo, uint64_t hi,
                uint64_t dst_first, uint32_t tag, struct uz_tiles *tiles, struct uz_error *err)
 {
-    bool mapped = n_pieces > 0 && pieces[0].map;
-    uint64_t i = mapped ? 0 : first_piece_after(pieces, n_pieces, lo);
-    for (; i < n_pieces; i++) {
-        if (!pieces[i].map && pieces[i].lo >= hi)
-            break;
-        UZ_TRY(add_piece(&pieces[i], lo, hi, dst_first, tag, tiles, err));
+    for (uint64_t i = 0; i < n_pieces; i++) {
+        const struct uz_piece *piece = &pieces[i];
+        if (!piece->map && piece->lo >= hi)
+            break; /* sorted: none of the others begins earlier */
+        if (!piece->map && piece->lo + piece->n_elems <= lo)
+            continue;
+        UZ_TRY(add_piece(piece, lo, hi, dst_first, tag, tiles, err));
     }
     return UZ_OK;
 }

@@ -72,8 +72,8 @@ static int print_metadata(FILE *to, const struct layout *layout, const struct uz
     fputs("{\"__metadata__\":{\"format\":\"pt\"", to);
     for (size_t i = 0; i < layout->items->n_dropped; i++) {
         const struct uz_dropped_name *dropped = &layout->items->dropped[i];
-        if (!is_kept_here(sorted, n, dropped->kept))
-            continue;
+        if (!is_kept_here(sorted, n, dropped->kept) || !strcmp(dropped->name, "format"))
+            continue; /* in another file, or the key is taken */
         fputc(',', to);
         UZ_TRY(uz_json_string(to, dropped->name, err));
         fputc(':', to);

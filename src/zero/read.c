@@ -332,8 +332,11 @@ static int read_checkpoint(struct reading *r, const char *path, struct uz_error 
                           "holds model states of ZeRO-3 (%s) and of another stage (%s)",
                           model3->name, model12->name);
     if (!model12 && !model3)
-        return uz_fail_at(err, UZ_MISMATCH, r->topology.dir, UZ_NO_OFFSET,
-                          "Expected '*_model_states.pt' under %s but found none", r->topology.dir);
+        return uz_fail_at(
+            err, UZ_MISMATCH, r->topology.dir, UZ_NO_OFFSET,
+            "Expected mp_rank_00_model_states.pt or '*_model_states.pt' of every rank "
+            "under %s but found none",
+            r->topology.dir);
     int stage = model3 ? 3 : 1;
     UZ_TRY(read_first(r, model3 ? model3 : model12, stage, err));
     UZ_TRY(uz_topology_check_one_mp_rank(&r->topology, err));

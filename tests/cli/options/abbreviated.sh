@@ -1,0 +1,4 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+consolidate --dt bf16 --max-s 0 --exclude "$FROZEN" out
+holds out model.safetensors

@@ -1,0 +1,4 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+consolidate --force "$TINY" out
+holds out model.safetensors
