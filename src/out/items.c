@@ -49,9 +49,10 @@ static int choose_names(const struct uz_model *model, const char ***names, struc
     return UZ_OK;
 }
 
+/* A parameter without elements has no master even if it is trained, and takes no room: it stays. */
 static bool is_excluded(const struct uz_tensor *tensor, bool exclude_frozen)
 {
-    return exclude_frozen && tensor->role == UZ_ROLE_FROZEN;
+    return exclude_frozen && tensor->role == UZ_ROLE_FROZEN && tensor->numel > 0;
 }
 
 static void drop_name(struct uz_items *items, const char *name, const char *kept)
