@@ -83,7 +83,8 @@ UZ_API void uz_consolidate_options_default(struct uz_consolidate_options *option
  * is made then, whatever max_shard_bytes says). The caller frees the job with
  * uz_consolidation_free. One thread at a time may use a job; different jobs are independent.
  *
- * Fails with any status of enum uz_status; *job is set only on success.
+ * Fails with any status of enum uz_status; *job is set only on success. Too little room on the
+ * target's file system is a warning here, and an error of uz_consolidation_run.
  */
 UZ_API int uz_consolidation_plan(struct uz_consolidation **job, const char *checkpoint,
                                  const char *out, const struct uz_consolidate_options *options,
@@ -101,7 +102,7 @@ typedef int (*uz_progress_fn)(void *cookie, uint64_t nbytes_done, uint64_t nbyte
 
 /**
  * Writes the output: staged inside the output folder, renamed when all is whole. On failure
- * nothing under the final names was touched. `progress` may be NULL.
+ * nothing under the final names was touched. A job can be run once. `progress` may be NULL.
  */
 UZ_API int uz_consolidation_run(struct uz_consolidation *job, uz_progress_fn progress, void *cookie,
                                 struct uz_error *err);

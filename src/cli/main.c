@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -129,6 +130,11 @@ static int close_stdout(int code)
 int main(int argc, char **argv)
 {
     guard_streams();
+    /*
+     * libzip turns every entry's time stamp into local time, and without TZ libc examines
+     * /etc/localtime each time: half the time it takes to list many shards. No time is shown here.
+     */
+    setenv("TZ", "UTC0", 0);
     int code = close_stdout(dispatch(argc, argv));
     signals_die();
     return code;

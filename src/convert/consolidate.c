@@ -136,6 +136,15 @@ static int warn_of_masters(struct uz_consolidation *job, struct uz_error *err)
     return UZ_OK;
 }
 
+/* A plan may be made where its output does not fit; running it there fails at once. */
+static int warn_of_room(struct uz_consolidation *job, struct uz_error *err)
+{
+    struct uz_error short_of_room;
+    if (uz_stage_check_room(&job->stage, &job->out, &short_of_room) == UZ_OK)
+        return UZ_OK;
+    return uz_warn(&job->notes, err, "%s: %s", short_of_room.file, short_of_room.message);
+}
+
 static int plan_run(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_sync syncs[] = {
@@ -153,7 +162,8 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     UZ_TRY(uz_fit_memory(job->options.threads, job->options.max_memory,
                          uz_model_memory(&job->model), &job->engine, err));
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
-    return uz_stage_check(&job->stage, &job->out, err);
+    UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
+    return warn_of_room(job, err);
 }
 
 static int describe_files(struct uz_consolidation *job, struct uz_error *err)

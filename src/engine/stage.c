@@ -110,8 +110,18 @@ static int check_room(const char *dir, const struct uz_out *out, struct uz_error
     return UZ_OK;
 }
 
-static int check_parent(const char *dir, const char *parent, const struct uz_out *out,
+int uz_stage_check_room(const struct uz_stage_options *options, const struct uz_out *out,
                         struct uz_error *err)
+{
+    char *parent = existing_parent(options->dir);
+    if (!parent)
+        return uz_fail_nomem(err, strlen(options->dir));
+    int rc = check_room(parent, out, err);
+    free(parent);
+    return rc;
+}
+
+static int check_parent(const char *dir, const char *parent, struct uz_error *err)
 {
     struct stat st;
     if (stat(parent, &st) == 0 && !S_ISDIR(st.st_mode))
@@ -119,7 +129,7 @@ static int check_parent(const char *dir, const char *parent, const struct uz_out
                           parent);
     if (access(parent, W_OK | X_OK) < 0)
         return uz_fail_errno(err, errno, dir, "cannot be written");
-    return check_room(parent, out, err);
+    return UZ_OK;
 }
 
 int uz_stage_check(const struct uz_stage_options *options, const struct uz_out *out,
@@ -128,7 +138,7 @@ int uz_stage_check(const struct uz_stage_options *options, const struct uz_out *
     char *parent = existing_parent(options->dir);
     if (!parent)
         return uz_fail_nomem(err, strlen(options->dir));
-    int rc = check_parent(options->dir, parent, out, err);
+    int rc = check_parent(options->dir, parent, err);
     free(parent);
     UZ_TRY(rc);
     if (options->force)
@@ -221,6 +231,7 @@ static int create_files(struct uz_stage *stage, struct uz_error *err)
 
 static int open_staging(struct uz_stage *stage, struct uz_error *err)
 {
+    UZ_TRY(uz_stage_check_room(stage->options, stage->out, err));
     UZ_TRY(make_dirs(stage->options->dir, &stage->made_dir, err));
     stage->staging = uz_path_join(stage->options->dir, stage->options->staging);
     if (!stage->staging)

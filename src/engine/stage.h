@@ -30,11 +30,15 @@ struct uz_stage_options {
 struct uz_stage;
 
 /*
- * Checks a target without touching it: `dir` may be made or written, nothing stands in the way
- * (else UZ_ARG naming it), and the file system has room for the output.
+ * Checks a target without touching it: `dir` may be made or written, and nothing stands in the way
+ * (else UZ_ARG naming it).
  */
 int uz_stage_check(const struct uz_stage_options *options, const struct uz_out *out,
                    struct uz_error *err);
+
+/* UZ_IO with both numbers if the target's file system has no room for the output. */
+int uz_stage_check_room(const struct uz_stage_options *options, const struct uz_out *out,
+                        struct uz_error *err);
 
 /*
  * Makes the output folder and, in it, the staging folder, which is locked against a second run;

@@ -22,6 +22,7 @@
 enum {
     LOCAL_HEADER_NBYTES = 30,
     DEFLATE_MAX_RATIO = 1032,
+    MAX_EXTRA_FIELDS = 64, /* of one local header; two are usual */
 };
 
 struct uz_zip {
@@ -263,6 +264,28 @@ static unsigned le16(const uint8_t *p)
     return p[0] | (unsigned)p[1] << 8;
 }
 
+/*
+ * True if the extra fields at `pos` fill their nbytes exactly. libzip lets up to three zero bytes
+ * pass behind them; with a damaged length, data that begins with zeros would seem to begin later.
+ */
+static int extra_is_whole(struct uz_zip *zip, uint64_t pos, size_t nbytes, bool *whole,
+                          struct uz_error *err)
+{
+    *whole = true;
+    for (int n_fields = 0; nbytes > 0 && *whole; n_fields++) {
+        uint8_t field[4];
+        *whole = nbytes >= sizeof field && n_fields < MAX_EXTRA_FIELDS;
+        if (!*whole)
+            break;
+        UZ_TRY(uz_pread_all(zip->source.fd, field, sizeof field, pos, zip->path, err));
+        size_t n = sizeof field + le16(field + 2);
+        *whole = n <= nbytes;
+        pos += n;
+        nbytes -= *whole ? n : 0;
+    }
+    return UZ_OK;
+}
+
 /* Proves that the entry's local header stands at `header` and ends at `data`. */
 static int check_header(struct uz_zip *zip, uint64_t index, uint64_t header, uint64_t data,
                         bool deflated, struct uz_error *err)
@@ -281,7 +304,13 @@ static int check_header(struct uz_zip *zip, uint64_t index, uint64_t header, uin
     if (le16(h + 8) != (deflated ? 8 : 0))
         return fail_entry(zip, index, UZ_CORRUPT, header, err,
                           "its local header has another compression method");
-    if (header + LOCAL_HEADER_NBYTES + name_nbytes + extra_nbytes != data)
+    bool whole;
+    uint64_t extra = header + LOCAL_HEADER_NBYTES + name_nbytes;
+    UZ_TRY(extra_is_whole(zip, extra, extra_nbytes, &whole, err));
+    if (!whole)
+        return fail_entry(zip, index, UZ_CORRUPT, extra, err,
+                          "its local header's extra fields are broken");
+    if (extra + extra_nbytes != data)
         return fail_entry(zip, index, UZ_CORRUPT, header, err,
                           "its data does not follow its local header");
     return UZ_OK;
