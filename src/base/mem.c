@@ -80,12 +80,10 @@ uint64_t uz_arena_used(const struct uz_arena *arena)
     return arena->used;
 }
 
-/* A block that has room for nbytes. A large request gets a block of its own, behind the first. */
+/* A new block with room for nbytes. A large request gets a block of its own, behind the first. */
 static struct block *block_for(struct uz_arena *arena, size_t nbytes)
 {
     struct block *first = arena->blocks;
-    if (first && first->size - first->used >= nbytes)
-        return first;
     bool alone = nbytes > arena->next_size / 4;
     size_t size = alone ? nbytes : arena->next_size;
     struct block *block = malloc(sizeof *block + size);
@@ -105,26 +103,29 @@ static struct block *block_for(struct uz_arena *arena, size_t nbytes)
     return block;
 }
 
+static int arena_full(const struct uz_arena *arena, struct uz_error *err)
+{
+    return uz_fail(err, UZ_LIMIT, "needs more than the %llu bytes that one file's values may take",
+                   (unsigned long long)arena->max_bytes);
+}
+
 int uz_arena_alloc(struct uz_arena *arena, uint64_t n_elems, size_t elem_size, void *out,
                    struct uz_error *err)
 {
+    const uint64_t align = alignof(max_align_t);
     uint64_t nbytes;
-    if (!uz_mul_u64(n_elems, elem_size, &nbytes) || nbytes > arena->max_bytes ||
-        nbytes > PTRDIFF_MAX)
-        return uz_fail(err, UZ_LIMIT,
-                       "needs more than the %llu bytes that one file's values may take",
-                       (unsigned long long)arena->max_bytes);
-    size_t align = alignof(max_align_t);
-    size_t rounded = ((size_t)nbytes + align - 1) / align * align;
-    if (arena->used + rounded > arena->max_bytes)
-        return uz_fail(err, UZ_LIMIT,
-                       "needs more than the %llu bytes that one file's values may take",
-                       (unsigned long long)arena->max_bytes);
-    struct block *block = block_for(arena, rounded);
+    if (!uz_mul_u64(n_elems, elem_size, &nbytes) || nbytes > PTRDIFF_MAX)
+        return arena_full(arena, err);
+    uint64_t rounded = (nbytes + align - 1) / align * align;
+    if (rounded > arena->max_bytes - arena->used)
+        return arena_full(arena, err);
+    struct block *block = arena->blocks;
+    if (!block || block->size - block->used < rounded)
+        block = block_for(arena, (size_t)rounded);
     if (!block)
         return uz_fail_nomem(err, rounded);
     void *place = block->data + block->used;
-    block->used += rounded;
+    block->used += (size_t)rounded;
     arena->used += rounded;
     memcpy(out, &place, sizeof place);
     return UZ_OK;

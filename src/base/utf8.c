@@ -2,6 +2,9 @@
 /* UTF-8 by the table of RFC 3629 section 4. */
 #include "base/utf8.h"
 
+#include <stdint.h>
+#include <string.h>
+
 static bool is_tail(unsigned char byte)
 {
     return (byte & 0xc0) == 0x80;
@@ -28,10 +31,23 @@ size_t uz_utf8_char(const unsigned char *text, size_t nbytes)
     return n;
 }
 
+size_t uz_ascii_prefix(const unsigned char *text, size_t nbytes)
+{
+    size_t i = 0;
+    for (uint64_t word; nbytes - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, text + i, sizeof word);
+        if (word & 0x8080808080808080u)
+            break;
+    }
+    while (i < nbytes && text[i] < 0x80)
+        i++;
+    return i;
+}
+
 bool uz_utf8_valid(const char *text, size_t nbytes)
 {
     const unsigned char *p = (const unsigned char *)text;
-    size_t i = 0;
+    size_t i = uz_ascii_prefix(p, nbytes);
     while (i < nbytes) {
         size_t n = uz_utf8_char(p + i, nbytes - i);
         if (n == 0)

@@ -13,7 +13,7 @@ static int read_stream(struct uz_worker *worker, const struct uz_place *place,
     const char *path = worker->plan->model->files[place->file];
     int fd;
     if (inflater)
-        return uz_entry_stream_read(inflater, first, worker->scratch, nbytes, err);
+        return uz_entry_stream_read(inflater, place->offset + first, worker->scratch, nbytes, err);
     UZ_TRY(uz_fd_cache_get(&worker->sources, place->file, path, &fd, err));
     return uz_pread_all(fd, worker->scratch, nbytes, place->offset + first, path, err);
 }

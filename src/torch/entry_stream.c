@@ -2,6 +2,7 @@
 /* libzip inflates; this counts. */
 #include "torch/entry_stream.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <zip.h>
 
@@ -15,6 +16,21 @@ struct uz_entry_stream {
     zip_file_t *entry;
 };
 
+/* Why libzip refused: the system's reason if it is one, else the archive's. */
+static int fail_open(const char *path, int code, int sys_errno, struct uz_error *err)
+{
+    zip_error_t error;
+    int rc;
+    zip_error_init_with_code(&error, code);
+    if (code == ZIP_ER_NOENT || zip_error_system_type(&error) == ZIP_ET_SYS)
+        rc = uz_fail_errno(err, sys_errno, path, "cannot be opened");
+    else
+        rc = uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET, "cannot be opened as a zip: %s",
+                        zip_error_strerror(&error));
+    zip_error_fini(&error);
+    return rc;
+}
+
 int uz_entry_stream_open(struct uz_entry_stream **out, const char *path, uint64_t zip_index,
                          struct uz_error *err)
 {
@@ -25,13 +41,9 @@ int uz_entry_stream_open(struct uz_entry_stream **out, const char *path, uint64_
     stream->zip_index = zip_index;
     stream->archive = zip_open(path, ZIP_RDONLY, &code);
     if (!stream->archive) {
-        zip_error_t error;
-        zip_error_init_with_code(&error, code);
-        int rc = uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET, "cannot be opened as a zip: %s",
-                            zip_error_strerror(&error));
-        zip_error_fini(&error);
+        int sys_errno = errno;
         free(stream);
-        return rc;
+        return fail_open(path, code, sys_errno, err);
     }
     *out = stream;
     return UZ_OK;

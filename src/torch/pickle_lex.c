@@ -121,6 +121,9 @@ int uz_op_binfloat(struct uz_vm *vm)
 /* UTF-8 in which surrogates may stand alone, as Python writes them in pickles. */
 static bool is_pickle_utf8(const uint8_t *data, uint64_t nbytes)
 {
+    size_t n_ascii = uz_ascii_prefix(data, (size_t)nbytes);
+    data += n_ascii;
+    nbytes -= n_ascii;
     while (nbytes > 0) {
         size_t n = uz_utf8_char(data, (size_t)nbytes);
         if (n == 0 && nbytes >= 3 && data[0] == 0xed && data[1] >= 0xa0 && data[1] <= 0xbf &&

@@ -224,7 +224,7 @@ static int compare_mappings(const struct reader *r, struct uz_error *err)
     if (!mappings || mappings->n != r->shard->n_groups)
         return fail(r, err, UZ_CORRUPT, "has no proper 'param_slice_mappings'");
     for (size_t g = 0; g < mappings->n; g++) {
-        uint64_t size;
+        uint64_t size = 0;
         UZ_TRY(partition_size(r, g, &size, err));
         int rc = uz_compare_slice_mapping(mappings->items[g], r->params, r->model, g,
                                           &r->shard->groups[g], r->rank, size,
