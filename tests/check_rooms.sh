@@ -12,7 +12,7 @@ allowed_rooms() {
     base | kernels | cli) ;;
     layout | torch) echo base ;;
     zero | out) echo base layout torch ;;
-    plan) echo base layout zero out ;;
+    plan) echo base layout out ;;
     engine) echo base kernels layout torch plan out ;;
     check) echo base kernels layout zero out plan engine ;;
     convert) echo base kernels layout torch zero out plan engine check ;;

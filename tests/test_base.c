@@ -463,8 +463,8 @@ static void test_default_limits(void)
     struct uz_limits limits;
     uz_limits_default(&limits);
     CHECK_EQ_U64(limits.max_header_bytes, 100000000);
-    CHECK_EQ_U64(limits.max_pickle_bytes, (uint64_t)1 << 30);
-    CHECK_EQ_U64(limits.max_pickle_arena, (uint64_t)8 << 30);
+    CHECK_EQ_U64(limits.max_pickle_bytes, (uint64_t)256 << 20);
+    CHECK_EQ_U64(limits.max_pickle_arena, (uint64_t)1 << 30);
     CHECK_EQ_U64(limits.max_name_bytes, 65536);
 }
 

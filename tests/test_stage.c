@@ -6,12 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <unzero/consolidate.h>
 
 #include "check.h"
+#include "convert/target_path.h"
 #include "engine/stage.h"
 #include "scratch.h"
 
@@ -19,6 +22,11 @@
 
 static int fail_pwrite_after = -1; /* calls that still succeed; -1: all */
 static int fail_rename_after = -1;
+static int n_rename_failures = -1; /* then calls succeed again; -1: never */
+static int die_at_rename = -1;     /* calls that are made before the process ends; -1: never */
+static int fail_readdir_after = -1;
+static int flock_errno;
+static void (*before_flock)(void);
 static int pwrite_errno = ENOSPC;
 static unsigned n_injected;
 static bool no_space;
@@ -33,6 +41,12 @@ int __real_statvfs64(const char *path, struct statvfs *fs);
 int __wrap_statvfs64(const char *path, struct statvfs *fs);
 int __real_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to);
+struct dirent *__real_readdir(DIR *from);
+struct dirent *__wrap_readdir(DIR *from);
+struct dirent64 *__real_readdir64(DIR *from);
+struct dirent64 *__wrap_readdir64(DIR *from);
+int __real_flock(int fd, int how);
+int __wrap_flock(int fd, int how);
 
 /* True, and errno is set, when the call must fail. Only one thread writes in these tests. */
 static bool injected(int *left, int error)
@@ -80,7 +94,34 @@ int __wrap_statvfs64(const char *path, struct statvfs *fs)
 
 int __wrap_rename(const char *from, const char *to)
 {
-    return injected(&fail_rename_after, EIO) ? -1 : __real_rename(from, to);
+    if (die_at_rename == 0)
+        _exit(0);
+    die_at_rename -= die_at_rename > 0;
+    if (n_rename_failures == 0 || !injected(&fail_rename_after, EIO))
+        return __real_rename(from, to);
+    n_rename_failures -= n_rename_failures > 0;
+    return -1;
+}
+
+struct dirent *__wrap_readdir(DIR *from)
+{
+    return injected(&fail_readdir_after, EIO) ? NULL : __real_readdir(from);
+}
+
+struct dirent64 *__wrap_readdir64(DIR *from)
+{
+    return injected(&fail_readdir_after, EIO) ? NULL : __real_readdir64(from);
+}
+
+int __wrap_flock(int fd, int how)
+{
+    if (before_flock)
+        before_flock();
+    if (flock_errno) {
+        errno = flock_errno;
+        return -1;
+    }
+    return __real_flock(fd, how);
 }
 
 /* ---- An output of two files and an index ---- */
@@ -231,6 +272,14 @@ static void test_leftovers(void)
     CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
     CHECK_EQ_U64(count_entries(dir), 3);
     CHECK(holds("part-1-of-2", "first"));
+    fresh_dir("leftovers"); /* someone's folder in there stays, and stops nothing */
+    CHECK_EQ_I64(mkdir(dir, 0777), 0);
+    CHECK_EQ_I64(mkdir(path, 0777), 0);
+    CHECK_EQ_I64(mkdir(path_of(path, "%s/.staging/sub", dir), 0777), 0);
+    put(".staging/sub/file", "x");
+    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
+    CHECK(holds(".staging/sub/file", "x"));
+    CHECK_EQ_U64(count_entries(dir), 4);
 }
 
 static void test_second_run(void)
@@ -273,45 +322,364 @@ static void test_giving_up(void)
     uz_stage_close(NULL);
 }
 
+/* Two files that go, one that is stale, one that is foreign; part-2-of-2 is not there. */
+static void put_old(const char *name)
+{
+    fresh_dir(name);
+    CHECK_EQ_I64(mkdir(dir, 0777), 0);
+    put("part-1-of-2", "old 1");
+    put("part-3-of-3", "old 3");
+    put("part.index", "old index");
+    put("keep", "me");
+}
+
+static bool holds_old(void)
+{
+    return holds("part-1-of-2", "old 1") && holds("part-3-of-3", "old 3") &&
+           holds("part.index", "old index") && holds("keep", "me");
+}
+
+/* Renames of a commit over put_old: three old files go aside, three new ones get their names. */
+enum { N_OLD = 3, N_RENAMES = N_OLD + N_FILES };
+
 static void test_failed_rename(void)
 {
     struct uz_out_file files[N_FILES];
     const struct uz_out out = make_out(files, 3);
     const struct uz_stage_options options = make_options(true);
-    for (int n = 0; n < N_FILES; n++) {
+    for (int n = 0; n <= N_RENAMES; n++) {
         struct uz_error err;
-        fresh_dir("rename");
-        CHECK_EQ_I64(mkdir(dir, 0777), 0);
-        put("part.index", "old");
-        put("keep", "me");
+        put_old("rename");
+        fail_rename_after = n;
+        n_rename_failures = 1;
+        int rc = write_out(&out, &options, &err);
+        fail_rename_after = n_rename_failures = -1;
+        CHECK_EQ_I64(rc, n < N_RENAMES ? UZ_IO : UZ_OK);
+        if (rc == UZ_OK)
+            break;
+        CHECK_EQ_I64(err.sys_errno, EIO);
+        CHECK(strstr(err.file, n < N_OLD ? "part" : names[n - N_OLD]) != NULL);
+        CHECK_F(holds_old() && count_entries(dir) == 4, "rename %d", n);
+    }
+    CHECK(holds("part-1-of-2", "first") && holds("part-2-of-2", "second"));
+    CHECK(holds("part.index", "index") && holds("keep", "me"));
+    CHECK_EQ_U64(count_entries(dir), 4);
+}
+
+/* When nothing can be put back, the old files wait in the staging folder for the next run. */
+static void test_failed_roll_back(void)
+{
+    struct uz_out_file files[N_FILES];
+    const struct uz_out out = make_out(files, 3);
+    for (int n = 1; n < N_RENAMES; n++) {
+        struct uz_error err;
+        struct uz_stage_options options = make_options(true);
+        put_old("roll-back");
         fail_rename_after = n;
         CHECK_EQ_I64(write_out(&out, &options, &err), UZ_IO);
+        CHECK(strstr(err.message, "roll-back/.staging as *.replaced") != NULL);
+        CHECK_EQ_I64(uz_stage_check(&options, &out, &err), UZ_OK);
+        CHECK_EQ_I64(write_out(&out, &options, &err), UZ_IO); /* nothing is lost here either */
         fail_rename_after = -1;
-        CHECK_EQ_I64(err.sys_errno, EIO);
-        CHECK(strstr(err.file, names[n]) != NULL);
-        /* what has its name has all its bytes, and no index tells of files that are not there */
-        CHECK_EQ_U64(count_entries(dir), (size_t)n + 1);
-        CHECK(!holds("part.index", "old") && holds("keep", "me"));
+        options.force = n % 2 == 0;
+        int rc = write_out(&out, &options, &err);
+        CHECK_EQ_I64(rc, options.force ? UZ_OK : UZ_ARG);
+        if (rc == UZ_OK)
+            CHECK(holds("part-1-of-2", "first") && holds("part.index", "index"));
+        else if (n < N_OLD) /* the check refused, since some were never moved */
+            CHECK(strstr(err.message, "already holds") != NULL);
+        else
+            CHECK_F(holds_old() && count_entries(dir) == 4, "rename %d", n);
+        CHECK(holds("keep", "me"));
+    }
+}
+
+/* Runs a commit in a process that ends at its n-th rename, as a killed one does. */
+static void die_in_commit(int n)
+{
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    const struct uz_out out = make_out(files, 3);
+    const struct uz_stage_options options = make_options(true);
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        die_at_rename = n;
+        (void)write_out(&out, &options, &err);
+        _exit(1);
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    CHECK_EQ_I64(WEXITSTATUS(status), 0);
+}
+
+static void test_killed_commit(void)
+{
+    struct uz_out_file files[N_FILES];
+    const struct uz_out out = make_out(files, 3);
+    for (int n = 0; n < N_RENAMES; n++) {
+        struct uz_error err;
+        struct uz_stage_options options = make_options(false);
+        struct uz_stage *stage = NULL;
+        put_old("killed");
+        die_in_commit(n);
+        size_t n_left = count_entries(dir);
+        CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_ARG);
+        CHECK(strstr(err.message, "already holds") != NULL);
+        if (n == N_OLD) /* no name was taken: the refused run put all of them back */
+            CHECK(holds_old() && count_entries(dir) == 4);
+        else
+            CHECK_EQ_U64(count_entries(dir), n_left);
+        options.force = true;
+        CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+        uz_stage_close(stage); /* given up: the old output is there, nothing of the new one in it */
+        CHECK_F(holds_old(), "rename %d", n);
         CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
+        CHECK(holds("part-1-of-2", "first") && holds("part.index", "index"));
         CHECK_EQ_U64(count_entries(dir), 4);
     }
 }
 
-/* A folder with an output's name cannot be replaced by a file. */
+/* Killed when all was done but for the cleaning up: what was replaced must not come back. */
+static void test_killed_cleaning(void)
+{
+    char path[PATH_NBYTES];
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    struct uz_stage *stage = NULL;
+    const struct uz_out out = make_out(files, 3);
+    const struct uz_stage_options options = make_options(true);
+    fresh_dir("cleaning");
+    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
+    CHECK_EQ_I64(mkdir(path_of(path, "%s/.staging", dir), 0777), 0);
+    put(".staging/part-1-of-2.replaced", "old");
+    put(".staging/part-3-of-3.replaced", "stale");
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+    uz_stage_close(stage);
+    CHECK_EQ_U64(count_entries(dir), 3);
+    CHECK(holds("part-1-of-2", "first") && holds("part.index", "index"));
+    /* the only copy comes back; what no commit ever moved does not */
+    fresh_dir("cleaning");
+    CHECK_EQ_I64(mkdir(dir, 0777), 0);
+    CHECK_EQ_I64(mkdir(path, 0777), 0);
+    put(".staging/part-3-of-3.replaced", "precious");
+    put(".staging/other.replaced", "x");
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+    uz_stage_close(stage);
+    CHECK(holds("part-3-of-3", "precious"));
+    CHECK_EQ_U64(count_entries(dir), 1);
+}
+
+static void test_one_for_one(void)
+{
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    const struct uz_out out = make_out(files, 1);
+    const struct uz_stage_options options = make_options(true);
+    fresh_dir("one");
+    CHECK_EQ_I64(mkdir(dir, 0777), 0);
+    put("part-1-of-2", "old");
+    fail_rename_after = 0;
+    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_IO);
+    CHECK(holds("part-1-of-2", "old"));
+    fail_rename_after = 1; /* one rename is enough */
+    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
+    fail_rename_after = -1;
+    CHECK(holds("part-1-of-2", "first"));
+    CHECK_EQ_U64(count_entries(dir), 1);
+}
+
+/* A folder with an output's name cannot be replaced by a file; with another name it is foreign. */
 static void test_folder_in_the_way(void)
+{
+    char path[PATH_NBYTES];
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    struct uz_stage *stage = NULL;
+    const struct uz_out out = make_out(files, 3);
+    struct uz_stage_options options = make_options(true);
+    put_old("folder");
+    CHECK_EQ_I64(mkdir(path_of(path, "%s/part-2-of-2", dir), 0777), 0);
+    CHECK_EQ_I64(uz_stage_check(&options, &out, &err), UZ_ARG);
+    CHECK(strstr(err.file, "part-2-of-2") && strstr(err.message, "is a folder"));
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_ARG);
+    CHECK(holds_old() && count_entries(dir) == 5);
+    CHECK_EQ_I64(rmdir(path), 0);
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+    CHECK_EQ_I64(mkdir(path, 0777), 0); /* while the run writes */
+    CHECK_EQ_I64(uz_stage_commit(stage, &err), UZ_ARG);
+    uz_stage_close(stage);
+    CHECK(holds_old() && count_entries(dir) == 5);
+    CHECK_EQ_I64(rmdir(path), 0);
+    CHECK_EQ_I64(mkfifo(path_of(path, "%s/part-7", dir), 0666), 0);
+    CHECK_EQ_I64(uz_stage_check(&options, &out, &err), UZ_ARG);
+    CHECK(strstr(err.file, "part-7") && strstr(err.message, "no regular file"));
+    CHECK_EQ_I64(unlink(path), 0);
+    CHECK_EQ_I64(mkdir(path, 0777), 0);
+    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
+    CHECK(path_exists(path) && holds("part.index", "index"));
+    fresh_dir("folder");
+    CHECK_EQ_I64(mkdir(dir, 0777), 0);
+    CHECK_EQ_I64(mkdir(path, 0777), 0);
+    options.force = false;
+    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
+}
+
+/* Links are replaced, not what they name. */
+static void test_link_is_replaced(void)
 {
     char path[PATH_NBYTES];
     struct uz_out_file files[N_FILES];
     struct uz_error err;
     const struct uz_out out = make_out(files, 3);
     const struct uz_stage_options options = make_options(true);
-    fresh_dir("folder");
+    fresh_dir("links");
     CHECK_EQ_I64(mkdir(dir, 0777), 0);
-    CHECK_EQ_I64(mkdir(path_of(path, "%s/part-2-of-2", dir), 0777), 0);
-    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_IO);
-    CHECK(strstr(err.file, "part-2-of-2") != NULL);
-    CHECK(!path_exists(path_of(path, "%s/.staging", dir)));
-    CHECK(!path_exists(path_of(path, "%s/part.index", dir)));
+    put("kept", "mine");
+    CHECK_EQ_I64(symlink("kept", path_of(path, "%s/part-1-of-2", dir)), 0);
+    CHECK_EQ_I64(symlink(".", path_of(path, "%s/part-2-of-2", dir)), 0);
+    CHECK_EQ_I64(write_out(&out, &options, &err), UZ_OK);
+    CHECK(holds("kept", "mine") && holds("part-1-of-2", "first"));
+    CHECK_EQ_U64(count_entries(dir), 4);
+}
+
+static void test_put_there_meanwhile(void)
+{
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    struct uz_stage *stage = NULL;
+    const struct uz_out out = make_out(files, 3);
+    const struct uz_stage_options options = make_options(false);
+    fresh_dir("meanwhile");
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+    put("part-9", "someone's");
+    CHECK_EQ_I64(uz_stage_commit(stage, &err), UZ_ARG);
+    CHECK(strstr(err.message, "part-9") != NULL);
+    uz_stage_close(stage);
+    CHECK(holds("part-9", "someone's"));
+    CHECK_EQ_U64(count_entries(dir), 1);
+}
+
+/* ---- The lock ---- */
+
+static unsigned n_swaps; /* how often the folder is still replaced before it is locked */
+
+static void swap_staging(void)
+{
+    char path[PATH_NBYTES];
+    if (n_swaps == 0)
+        return;
+    n_swaps--;
+    CHECK_EQ_I64(rmdir(path_of(path, "%s/.staging", dir)), 0);
+    if (n_swaps % 2) /* replaced, or just gone */
+        CHECK_EQ_I64(mkdir(path, 0777), 0);
+}
+
+static void test_lock(void)
+{
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    struct uz_stage *stage = NULL, *second = NULL;
+    const struct uz_out out = make_out(files, 1);
+    const struct uz_stage_options options = make_options(true);
+    fresh_dir("lock");
+    before_flock = swap_staging;
+    n_swaps = 4;
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+    CHECK_EQ_U64(n_swaps, 0);
+    CHECK_EQ_I64(uz_stage_open(&second, &options, &out, &err), UZ_ARG);
+    uz_stage_close(stage);
+    n_swaps = 1000;
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_ARG);
+    CHECK(strstr(err.message, "keep making and removing") != NULL);
+    before_flock = NULL;
+    static const int tolerated[] = {ENOTSUP, ENOLCK, ENOSYS};
+    for (size_t i = 0; i < 3; i++) {
+        flock_errno = tolerated[i];
+        CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+        uz_stage_close(stage);
+    }
+    flock_errno = EIO;
+    CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_IO);
+    CHECK_EQ_I64(err.sys_errno, EIO);
+    flock_errno = 0;
+}
+
+/* A listing that fails is no empty folder. */
+static void test_failed_listing(void)
+{
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    const struct uz_out out = make_out(files, 3);
+    const struct uz_stage_options options = make_options(false);
+    put_old("listing");
+    fail_readdir_after = 0;
+    CHECK_EQ_I64(uz_stage_check(&options, &out, &err), UZ_IO);
+    fail_readdir_after = -1;
+    CHECK_EQ_I64(err.sys_errno, EIO);
+    CHECK(strstr(err.message, "listed") != NULL);
+}
+
+/* ---- Names ---- */
+
+static void check_target(const char *out, const char *want_dir, const char *want_name)
+{
+    struct uz_target_path target;
+    struct uz_error err;
+    if (CHECK_EQ_I64(uz_target_path_parse(&target, out, &err), UZ_OK)) {
+        CHECK_F(!strcmp(target.dir, want_dir), "%s: %s", out, target.dir);
+        CHECK_F(want_name ? target.file_name && !strcmp(target.file_name, want_name)
+                          : !target.file_name,
+                "%s", out);
+    }
+    uz_target_path_free(&target);
+}
+
+static void test_target_names(void)
+{
+    char text[PATH_NBYTES], path[PATH_NBYTES];
+    struct uz_target_path target;
+    struct uz_error err;
+    check_target("none/such///", "none/such", NULL);
+    check_target("/", "/", NULL);
+    check_target("//", "/", NULL);
+    check_target("none/x.safetensors", "none", "x.safetensors");
+    check_target("none//x.safetensors", "none", "x.safetensors");
+    check_target("/x.safetensors", "/", "x.safetensors");
+    check_target("x.safetensors", ".", "x.safetensors");
+    check_target("none.safetensors/", "none.safetensors", NULL); /* the slash says folder */
+    check_target("none.bin/", "none.bin", NULL);
+    fresh_dir("name");
+    CHECK(write_file(dir, "x", 1));
+    CHECK_EQ_I64(uz_target_path_parse(&target, path_of(path, "%s/", dir), &err), UZ_ARG);
+    uz_target_path_free(&target);
+    memset(text, 'a', 240);
+    strcpy(text + 239 - 12, ".safetensors"); /* 239 bytes: its staging folder has 255 */
+    check_target(text, ".", text);
+    strcpy(text + 240 - 12, ".safetensors");
+    text[239 - 12] = 'a';
+    CHECK_EQ_I64(uz_target_path_parse(&target, text, &err), UZ_ARG);
+    CHECK(strstr(err.message, "name too long") && strstr(err.message, "239"));
+    uz_target_path_free(&target);
+}
+
+/* A folder that was made for nothing goes, however its name was written. */
+static void test_slashes(void)
+{
+    static const char *const ends[] = {"", "/", "///"};
+    char path[PATH_NBYTES];
+    struct uz_out_file files[N_FILES];
+    struct uz_error err;
+    struct uz_stage *stage = NULL;
+    const struct uz_out out = make_out(files, 3);
+    struct uz_stage_options options = make_options(false);
+    fresh_dir("slashes");
+    for (size_t i = 0; i < 3; i++) {
+        options.dir = path_of(path, "%s//slashes%s", scratch_dir, ends[i]);
+        CHECK_EQ_I64(uz_stage_open(&stage, &options, &out, &err), UZ_OK);
+        CHECK(path_exists(dir));
+        uz_stage_close(stage);
+        CHECK_F(!path_exists(dir), "'%s'", ends[i]);
+    }
 }
 
 static void test_impossible_targets(void)
@@ -343,6 +711,10 @@ static void test_impossible_targets(void)
     CHECK_EQ_I64(uz_stage_check_room(&options, &out, &err), UZ_OK);
     files[0].nbytes = (uint64_t)1 << 62; /* no file system has so much */
     CHECK_EQ_I64(uz_stage_check_room(&options, &out, &err), UZ_IO);
+    struct uz_out two = make_out(files, 2);
+    files[0].nbytes = files[1].nbytes = (uint64_t)1 << 63; /* the sum wraps */
+    CHECK_EQ_I64(uz_stage_check_room(&options, &two, &err), UZ_IO);
+    CHECK(strstr(err.message, "no space") != NULL);
     CHECK(!path_exists(dir));
 }
 
@@ -441,7 +813,17 @@ int main(void)
         {"a second run", test_second_run},
         {"giving up", test_giving_up},
         {"renames that fail", test_failed_rename},
+        {"roll-backs that fail", test_failed_roll_back},
+        {"a run killed in its commit", test_killed_commit},
+        {"a run killed after its commit", test_killed_cleaning},
+        {"one file for one", test_one_for_one},
         {"a folder in the way", test_folder_in_the_way},
+        {"links are replaced", test_link_is_replaced},
+        {"a file that came meanwhile", test_put_there_meanwhile},
+        {"the lock", test_lock},
+        {"a listing that fails", test_failed_listing},
+        {"names of targets", test_target_names},
+        {"slashes at the end", test_slashes},
         {"impossible targets", test_impossible_targets},
         {"a link in the way", test_link_in_the_way},
         {"cancelling leaves nothing", test_cancel},

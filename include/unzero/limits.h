@@ -17,11 +17,11 @@ extern "C" {
  * said otherwise; exceeding one fails with UZ_LIMIT and names the cap.
  */
 struct uz_limits {
-    uint64_t max_pickle_bytes; /**< bytes of one pickle stream; default 1 GiB */
-    uint64_t max_pickle_nodes; /**< values made by one pickle; default 64 Mi */
-    uint64_t max_pickle_arena; /**< bytes of memory for one pickle's values; default 8 GiB */
+    uint64_t max_pickle_bytes; /**< bytes of one pickle stream; default 256 MiB */
+    uint64_t max_pickle_nodes; /**< values made by one pickle; default 16 Mi */
+    uint64_t max_pickle_arena; /**< bytes of memory for one pickle's values; default 1 GiB */
     uint64_t max_pickle_stack; /**< depth of the pickle machine's stack; default 16 Mi */
-    uint64_t max_pickle_memo;  /**< highest memo index + 1; default 64 Mi */
+    uint64_t max_pickle_memo;  /**< highest memo index + 1; default 16 Mi */
     uint64_t max_zip_entries;  /**< entries in one archive; default 16 Mi */
     uint64_t max_name_bytes;   /**< bytes in one tensor or entry name; default 64 KiB */
     uint64_t max_tensors;      /**< logical tensors in one checkpoint; default 16 Mi */

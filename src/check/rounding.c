@@ -109,7 +109,7 @@ int uz_check_rounding(const struct uz_model *model, uint64_t max_elems,
     c->ops = uz_cast_ops_for(UINT_MAX);
     c->max_elems = max_elems;
     c->rounding = rounding;
-    uz_fd_cache_init(&c->sources, O_RDONLY);
+    uz_fd_cache_init(&c->sources, O_RDONLY, uz_fd_slots_for(1));
     int rc = UZ_OK;
     for (uint32_t i = 0; i < model->n_tensors && rc == UZ_OK; i++)
         rc = compare_tensor(c, i, err);

@@ -93,6 +93,13 @@ static int prove_values(struct uz_consolidation *job, struct uz_error *err)
                        job->model.tensors[rounding.worst_tensor].name, rounding.worst_share * 100,
                        job->info.steps_differ ? "files of different saves are mixed"
                                               : "the order of the parameters is not known");
+    bool too_many = job->info.has_step && job->info.metadata.has_steps &&
+                    job->info.step > (double)job->info.metadata.global_steps;
+    if (rounding.n_compared == 0 && job->info.steps_differ && too_many)
+        return uz_fail(err, UZ_MISMATCH,
+                       "the optimizer made %.0f steps, more than the %lld that the model states "
+                       "tell of (global_steps): files of different saves are mixed",
+                       job->info.step, (long long)job->info.metadata.global_steps);
     if (rounding.n_compared == 0)
         return uz_warn(&job->notes, err,
                        "there is no low-precision copy to prove the doubt above unfounded");
@@ -160,7 +167,7 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
         .sync = syncs[job->options.durability],
     };
     UZ_TRY(uz_fit_memory(job->options.threads, job->options.max_memory,
-                         uz_model_memory(&job->model), &job->engine, err));
+                         uz_tables_memory(&job->model, &job->items, &job->out), &job->engine, err));
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
     return warn_of_room(job, err);
@@ -199,7 +206,8 @@ static void summarize(struct uz_consolidation *job)
     summary->n_tensors = job->items.n;
     summary->n_frozen_excluded = job->items.n_excluded;
     summary->data_nbytes = job->out.data_nbytes;
-    summary->memory_nbytes = uz_run_memory(&job->engine, uz_model_memory(&job->model));
+    summary->memory_nbytes =
+        uz_run_memory(&job->engine, uz_tables_memory(&job->model, &job->items, &job->out));
     summary->threads = job->engine.threads;
     summary->tied = job->tied;
     summary->n_tied = job->items.n_dropped;

@@ -5,18 +5,21 @@
 
 #include "engine/engine.h"
 #include "layout/model.h"
+#include "out/items.h"
+#include "out/target.h"
 
-/* Bytes that a finished model takes. */
-uint64_t uz_model_memory(const struct uz_model *model);
+/* Bytes that a finished model, the selected items, and the layout of the output take. */
+uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *items,
+                          const struct uz_out *out);
 
 /* Bytes that a run takes in all. */
-uint64_t uz_run_memory(const struct uz_engine_options *engine, uint64_t model_nbytes);
+uint64_t uz_run_memory(const struct uz_engine_options *engine, uint64_t tables_nbytes);
 
 /*
  * Chooses buffer size and threads: 4 MiB for each buffer, less (then fewer threads) if max_memory
  * (bytes, 0: no bound) asks for it. UZ_LIMIT if even the smallest run needs more.
  */
-int uz_fit_memory(unsigned threads, uint64_t max_memory, uint64_t model_nbytes,
+int uz_fit_memory(unsigned threads, uint64_t max_memory, uint64_t tables_nbytes,
                   struct uz_engine_options *engine, struct uz_error *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include "convert/target_path.h"
 
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,37 +30,63 @@ bool uz_is_safetensors_model_file(const char *name)
     return false;
 }
 
+#define STAGING ".unzero-partial"
+
+/* Bytes of path without slashes at its end; "/" stays. */
+static size_t without_slashes(const char *path, size_t n)
+{
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n;
+}
+
 static int split_file(struct uz_target_path *target, const char *out, struct uz_error *err)
 {
     const char *name = uz_path_name(out);
-    size_t n_dir = (size_t)(name - out);
+    size_t n_dir = without_slashes(out, (size_t)(name - out));
+    size_t max_nbytes = NAME_MAX - strlen(STAGING "."); /* the staging folder needs a name too */
+    if (strlen(name) > max_nbytes)
+        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
+                          "name too long: a file's name has at most %zu bytes", max_nbytes);
     target->file_name = strdup(name);
     target->dir = n_dir ? strndup(out, n_dir) : strdup(".");
-    if (!target->file_name || !target->dir ||
-        asprintf(&target->staging, ".unzero-partial.%s", name) < 0)
+    if (!target->file_name || !target->dir || asprintf(&target->staging, STAGING ".%s", name) < 0)
         return uz_fail_nomem(err, strlen(out));
     return UZ_OK;
 }
 
-int uz_target_path_parse(struct uz_target_path *target, const char *out, struct uz_error *err)
+/* `slash`: the name ended in one, so a folder is meant whatever it is called. */
+static int parse_stripped(struct uz_target_path *target, const char *out, bool slash,
+                          struct uz_error *err)
 {
     struct stat st;
     bool there = stat(out, &st) == 0;
-    *target = (struct uz_target_path){0};
-    if (!*out)
-        return uz_fail(err, UZ_ARG, "the output has an empty name");
-    if (!(there && S_ISDIR(st.st_mode)) && ends_with(out, ".safetensors"))
+    if (!(there && S_ISDIR(st.st_mode)) && !slash && ends_with(out, ".safetensors"))
         return split_file(target, out, err);
     if (there && !S_ISDIR(st.st_mode))
         return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
                           "is a file; the output is a folder, or a file named *.safetensors");
-    if (ends_with(out, ".bin") || ends_with(out, ".pt") || ends_with(out, ".pth"))
+    if (!slash && (ends_with(out, ".bin") || ends_with(out, ".pt") || ends_with(out, ".pth")))
         return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
                           "looks like a PyTorch file, which is not written yet; give a folder, or "
                           "a file named *.safetensors");
     target->dir = strdup(out);
-    target->staging = strdup(".unzero-partial");
+    target->staging = strdup(STAGING);
     return target->dir && target->staging ? UZ_OK : uz_fail_nomem(err, strlen(out));
+}
+
+int uz_target_path_parse(struct uz_target_path *target, const char *out, struct uz_error *err)
+{
+    size_t n = strlen(out), n_kept = without_slashes(out, n);
+    *target = (struct uz_target_path){0};
+    if (n == 0)
+        return uz_fail(err, UZ_ARG, "the output has an empty name");
+    char *stripped = strndup(out, n_kept);
+    if (!stripped)
+        return uz_fail_nomem(err, n);
+    int rc = parse_stripped(target, stripped, n_kept < n, err);
+    free(stripped);
+    return rc;
 }
 
 void uz_target_path_free(struct uz_target_path *target)

@@ -8,12 +8,16 @@
 #include "base/error.h"
 
 struct uz_target_path {
-    char *dir;       /* the folder that the output goes to */
+    char *dir;       /* the folder that the output goes to, without slashes at its end */
     char *file_name; /* NULL: the format's own names */
     char *staging;   /* name of the staging folder inside dir */
 };
 
-/* UZ_ARG for a name that neither is a folder nor ends in .safetensors. */
+/*
+ * A name with a slash at its end means a folder. UZ_ARG for one that is a file or looks like one
+ * but does not end in .safetensors, and for a file name that leaves no room for that of its staging
+ * folder.
+ */
 int uz_target_path_parse(struct uz_target_path *target, const char *out, struct uz_error *err);
 
 void uz_target_path_free(struct uz_target_path *target);

@@ -30,12 +30,13 @@ static int alloc_buffer(unsigned char **buffer, uint64_t nbytes, struct uz_error
 }
 
 int uz_worker_init(struct uz_worker *worker, const struct uz_plan *plan, char *const *paths,
-                   const struct uz_cast_ops *ops, uint64_t buffer_nbytes, struct uz_error *err)
+                   const struct uz_cast_ops *ops, uint64_t buffer_nbytes, unsigned n_fd_slots,
+                   struct uz_error *err)
 {
     *worker = (struct uz_worker){
         .plan = plan, .paths = paths, .ops = ops, .buffer_nbytes = buffer_nbytes};
-    uz_fd_cache_init(&worker->sources, O_RDONLY);
-    uz_fd_cache_init(&worker->outputs, O_WRONLY);
+    uz_fd_cache_init(&worker->sources, O_RDONLY, n_fd_slots);
+    uz_fd_cache_init(&worker->outputs, O_WRONLY, n_fd_slots);
     UZ_TRY(alloc_buffer(&worker->out, buffer_nbytes, err));
     return alloc_buffer(&worker->scratch, buffer_nbytes, err);
 }
@@ -84,7 +85,7 @@ static int write_heads(const struct uz_plan *plan, char *const *paths, struct uz
         const struct uz_out_file *file = &plan->out->files[i];
         struct uz_fd_cache cache;
         int fd;
-        uz_fd_cache_init(&cache, O_WRONLY);
+        uz_fd_cache_init(&cache, O_WRONLY, 1);
         int rc = uz_fd_cache_get(&cache, (uint32_t)i, paths[i], &fd, err);
         if (rc == UZ_OK)
             rc = uz_pwrite_all(fd, file->head, (size_t)file->head_nbytes, 0, paths[i], err);
@@ -105,7 +106,8 @@ int uz_engine_run(const struct uz_plan *plan, char *const *paths,
     UZ_TRY(uz_alloc(&run.workers, options->threads, sizeof *run.workers, err));
     int rc = UZ_OK;
     for (unsigned i = 0; i < options->threads && rc == UZ_OK; i++)
-        rc = uz_worker_init(&run.workers[i], plan, paths, ops, options->buffer_nbytes, err);
+        rc = uz_worker_init(&run.workers[i], plan, paths, ops, options->buffer_nbytes,
+                            uz_fd_slots_for(2 * options->threads), err);
     if (rc == UZ_OK)
         rc = uz_parallel(options->threads, plan->n_streams + plan->n_chunks, run_job, tick, &run,
                          err);

@@ -9,14 +9,22 @@
 
 enum { UZ_FD_SLOTS = 32 };
 
-/* Files of one kind by number; slot = number % UZ_FD_SLOTS. */
+/* Files of one kind by number; slot = number % n_slots. */
 struct uz_fd_cache {
     int fd[UZ_FD_SLOTS]; /* -1: empty */
     uint32_t file[UZ_FD_SLOTS];
+    unsigned n_slots;
     int flags; /* of open() */
 };
 
-void uz_fd_cache_init(struct uz_fd_cache *cache, int open_flags);
+/*
+ * How many slots each of n_caches may use so that together they leave a part of the process's
+ * descriptors to others: 1 to UZ_FD_SLOTS.
+ */
+unsigned uz_fd_slots_for(unsigned n_caches);
+
+/* n_slots is 1 to UZ_FD_SLOTS. */
+void uz_fd_cache_init(struct uz_fd_cache *cache, int open_flags, unsigned n_slots);
 void uz_fd_cache_close(struct uz_fd_cache *cache);
 
 /* A descriptor of file number `file` at `path`, valid until the next call. */

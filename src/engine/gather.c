@@ -7,8 +7,9 @@
 #include "engine/worker.h"
 
 enum {
-    DIRECT_NBYTES = 16 * 1024, /* a plain copy this large is read straight to its place */
-    MAX_GAP_NBYTES = 64 * 1024 /* bytes read for nothing to save a read */
+    DIRECT_NBYTES = 16 * 1024,  /* a plain copy this large is read straight to its place */
+    MAX_GAP_NBYTES = 64 * 1024, /* bytes read for nothing to save a read */
+    MAX_READ_FOR_WANTED = 512   /* bytes read for each that is wanted, before single reads pay */
 };
 
 /* Bytes from the first to the last that a copy reads. */
@@ -80,6 +81,68 @@ static int read_large(struct uz_worker *worker, const struct uz_copy *copy, stru
     return UZ_OK;
 }
 
+/* Rows of a copy that begin in bytes [begin, end) of the source file, placed from the scratch. */
+static void place_rows_between(struct uz_worker *worker, const struct uz_copy *copy, uint64_t begin,
+                               uint64_t end)
+{
+    uint64_t row = copy->src < begin ? (begin - copy->src - 1) / copy->src_stride + 1 : 0;
+    uint64_t row_end = copy->src < end ? (end - copy->src - 1) / copy->src_stride + 1 : 0;
+    if (row_end > copy->n_rows)
+        row_end = copy->n_rows;
+    if (row >= row_end)
+        return;
+    struct uz_copy part = part_of(copy, row, row_end - row, 0, copy->n_elems);
+    place_rows(worker, &part, worker->scratch, begin);
+}
+
+/*
+ * Copies [i, end) of one file whose short rows lie scattered over the same bytes, as the rows of a
+ * transposed tensor do: the bytes are read once, block by block, and each block serves them all.
+ */
+static int read_interleaved(struct uz_worker *worker, size_t i, size_t end, uint64_t last,
+                            uint64_t row_nbytes, struct uz_error *err)
+{
+    const struct uz_copy *copies = worker->chunk.copies;
+    for (uint64_t begin = copies[i].src; begin < last;) {
+        uint64_t nbytes =
+            last - begin < worker->buffer_nbytes ? last - begin : worker->buffer_nbytes;
+        uint64_t next = begin + nbytes == last ? last : begin + nbytes - row_nbytes + 1;
+        UZ_TRY(read_source(worker, copies[i].file, worker->scratch, (size_t)nbytes, begin, err));
+        for (size_t k = i; k < end; k++)
+            place_rows_between(worker, &copies[k], begin, next);
+        begin = next;
+    }
+    return UZ_OK;
+}
+
+/*
+ * Tries that for the copies from i on. *end stays i if it does not pay: when too few of the bytes
+ * in between are wanted, rows are read one by one. (A stride beyond INT64_MAX is a step backwards.)
+ */
+static int try_interleaved(struct uz_worker *worker, size_t i, size_t *end, struct uz_error *err)
+{
+    const struct uz_copy *copies = worker->chunk.copies;
+    uint64_t first = copies[i].src, last = first, wanted = 0, row_nbytes = 0;
+    size_t next = i;
+    *end = i;
+    for (; next < worker->chunk.n_copies; next++) {
+        const struct uz_copy *copy = &copies[next];
+        uint64_t extent, nbytes = copy->n_elems * uz_dtype_size(copy->from);
+        if (copy->file != copies[i].file || copy->n_rows < 2 || copy->src_stride == 0 ||
+            copy->src_stride > INT64_MAX || nbytes > worker->buffer_nbytes / 2 ||
+            (next > i && copy->src >= last) ||
+            __builtin_mul_overflow(copy->n_rows - 1, copy->src_stride, &extent))
+            break;
+        last = copy->src + extent + nbytes > last ? copy->src + extent + nbytes : last;
+        wanted += copy->n_rows * nbytes;
+        row_nbytes = nbytes > row_nbytes ? nbytes : row_nbytes;
+    }
+    if (next == i || (last - first) / MAX_READ_FOR_WANTED > wanted)
+        return UZ_OK;
+    *end = next;
+    return read_interleaved(worker, i, next, last, row_nbytes, err);
+}
+
 static bool is_direct(const struct uz_copy *copy)
 {
     return copy->from == copy->to && copy->n_rows == 1 &&
@@ -147,8 +210,11 @@ static int read_copies(struct uz_worker *worker, struct uz_error *err)
                                err));
             i++;
         } else if (!fits_scratch(worker, copy)) {
-            UZ_TRY(read_large(worker, copy, err));
-            i++;
+            size_t end;
+            UZ_TRY(try_interleaved(worker, i, &end, err));
+            if (end == i)
+                UZ_TRY(read_large(worker, &chunk->copies[end++], err));
+            i = end;
         } else {
             UZ_TRY(read_together(worker, i, &i, err));
         }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Staging, commit and clean-up of outputs. */
+/* Staging and clean-up of outputs; commit.c gives them their names. */
 #include "engine/stage.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -15,61 +14,19 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "engine/stage_impl.h"
 
-struct uz_stage {
-    const struct uz_stage_options *options;
-    const struct uz_out *out;
-    char *staging; /* path of the staging folder */
-    char **paths;  /* of the staged files */
-    char **finals; /* of the files under their final names */
-    int lock_fd;   /* the staging folder, locked; -1 */
-    bool made_dir;
-    bool committed;
-};
-
-static bool is_output_name(const struct uz_out *out, const char *name)
+/* UZ_ARG if something is in the way: without --force any file, with it what no file replaces. */
+static int refuse_existing(const struct uz_stage_options *options, const struct uz_map *outputs,
+                           struct uz_error *err)
 {
-    for (size_t i = 0; i < out->n_files; i++)
-        if (!strcmp(out->files[i].name, name))
-            return true;
-    return false;
-}
-
-/* True for a name that the commit replaces or removes. */
-static bool is_ours(const struct uz_stage_options *options, const struct uz_out *out,
-                    const char *name)
-{
-    return (options->family && options->family(name)) || is_output_name(out, name);
-}
-
-/* Calls fn for every name of the output folder that is ours; stops at the first failure. */
-static int each_existing(const struct uz_stage_options *options, const struct uz_out *out,
-                         int (*fn)(const void *cookie, const char *name, struct uz_error *err),
-                         const void *cookie, struct uz_error *err)
-{
-    DIR *dir = opendir(options->dir);
-    int rc = UZ_OK;
-    if (!dir)
-        return errno == ENOENT ? UZ_OK
-                               : uz_fail_errno(err, errno, options->dir, "cannot be listed");
-    for (;;) {
-        const struct dirent *entry = readdir(dir);
-        if (!entry)
-            break;
-        if (is_ours(options, out, entry->d_name))
-            rc = fn(cookie, entry->d_name, err);
-        if (rc < 0)
-            break;
-    }
-    closedir(dir);
+    struct uz_names names = {0};
+    int rc = uz_stage_existing(&names, options, outputs, err);
+    if (rc == UZ_OK && names.n > 0 && !options->force)
+        rc = uz_fail_at(err, UZ_ARG, options->dir, UZ_NO_OFFSET,
+                        "already holds %s; --force replaces it", names.items[0]);
+    uz_names_free(&names);
     return rc;
-}
-
-static int refuse_existing(const void *cookie, const char *name, struct uz_error *err)
-{
-    const struct uz_stage_options *options = cookie;
-    return uz_fail_at(err, UZ_ARG, options->dir, UZ_NO_OFFSET,
-                      "already holds %s; --force replaces it", name);
 }
 
 /* The folder itself, or the nearest one above it that is there. */
@@ -99,10 +56,14 @@ static int check_room(const char *dir, const struct uz_out *out, struct uz_error
     struct statvfs fs;
     uint64_t need = 0;
     for (size_t i = 0; i < out->n_files; i++)
-        need += out->files[i].nbytes;
+        if (!uz_add_u64(need, out->files[i].nbytes, &need))
+            return uz_fail_at(err, UZ_IO, dir, UZ_NO_OFFSET,
+                              "no space: the output needs more than 2^64 bytes");
     if (statvfs(dir, &fs) < 0)
         return uz_fail_errno(err, errno, dir, "its file system cannot be examined");
-    uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    uint64_t room;
+    if (!uz_mul_u64(fs.f_bavail, fs.f_frsize, &room))
+        room = UINT64_MAX;
     if (fs.f_blocks > 0 && room < need) /* some virtual file systems count no blocks */
         return uz_fail_at(err, UZ_IO, dir, UZ_NO_OFFSET,
                           "no space: the output needs %llu bytes, the file system has %llu left",
@@ -141,9 +102,11 @@ int uz_stage_check(const struct uz_stage_options *options, const struct uz_out *
     int rc = check_parent(options->dir, parent, err);
     free(parent);
     UZ_TRY(rc);
-    if (options->force)
-        return UZ_OK;
-    return each_existing(options, out, refuse_existing, options, err);
+    struct uz_map *outputs;
+    UZ_TRY(uz_stage_outputs(&outputs, out, err));
+    rc = refuse_existing(options, outputs, err);
+    uz_map_free(outputs);
+    return rc;
 }
 
 /* mkdir -p; *made tells whether the last folder is new. */
@@ -155,14 +118,16 @@ static int make_dirs(const char *dir, bool *made, struct uz_error *err)
     *made = false;
     int rc = UZ_OK;
     for (char *p = path + 1;; p++) {
-        if (*p != '/' && *p != '\0')
-            continue;
         char kept = *p;
-        *p = '\0';
-        *made = mkdir(path, 0777) == 0;
-        if (!*made && errno != EEXIST)
-            rc = uz_fail_errno(err, errno, path, "cannot be made");
-        *p = kept;
+        if (kept != '/' && kept != '\0')
+            continue;
+        if (p[-1] != '/') { /* else no component ends here: a second slash, or one at the end */
+            *p = '\0';
+            *made = mkdir(path, 0777) == 0;
+            if (!*made && errno != EEXIST)
+                rc = uz_fail_errno(err, errno, path, "cannot be made");
+            *p = kept;
+        }
         if (kept == '\0' || rc < 0)
             break;
     }
@@ -170,7 +135,10 @@ static int make_dirs(const char *dir, bool *made, struct uz_error *err)
     return rc;
 }
 
-/* Removes the files in the staging folder: leftovers of an interrupted run, or our own. */
+/*
+ * Removes the files in the staging folder: leftovers of an interrupted run, or our own. What cannot
+ * be removed, such as a folder that someone made there, stays.
+ */
 static void empty_staging(const char *staging)
 {
     DIR *dir = opendir(staging);
@@ -182,21 +150,46 @@ static void empty_staging(const char *staging)
     closedir(dir);
 }
 
+/* Makes, opens and locks the staging folder; lock_fd stays -1 if it is gone meanwhile. */
+static int try_lock(struct uz_stage *stage, struct uz_error *err)
+{
+    const char *path = stage->staging;
+    struct stat locked, named;
+    if (mkdir(path, 0777) < 0 && errno != EEXIST)
+        return uz_fail_errno(err, errno, path, "cannot be made");
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? UZ_OK : uz_fail_errno(err, errno, path, "cannot be opened");
+    int rc = UZ_OK;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno == EWOULDBLOCK)
+            rc = uz_fail_at(err, UZ_ARG, path, UZ_NO_OFFSET,
+                            "another run is writing to this folder");
+        else if (errno != ENOTSUP && errno != ENOLCK && errno != ENOSYS)
+            rc = uz_fail_errno(err, errno, path, "cannot be locked");
+    } /* some network file systems have no locks */
+    bool same = rc == UZ_OK && fstat(fd, &locked) == 0 && lstat(path, &named) == 0 &&
+                locked.st_dev == named.st_dev && locked.st_ino == named.st_ino;
+    if (same)
+        stage->lock_fd = fd;
+    else
+        close(fd); /* what is in there is not ours to remove */
+    return rc;
+}
+
+/*
+ * The lock holds a folder, the work goes by its name: when a run that was about to end removed the
+ * folder between open() and flock(), the lock is worth nothing, and a new folder must be locked.
+ */
 static int lock_staging(struct uz_stage *stage, struct uz_error *err)
 {
-    if (mkdir(stage->staging, 0777) < 0 && errno != EEXIST)
-        return uz_fail_errno(err, errno, stage->staging, "cannot be made");
-    stage->lock_fd = open(stage->staging, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    enum { N_ATTEMPTS = 10 };
+    for (int i = 0; i < N_ATTEMPTS && stage->lock_fd < 0; i++)
+        UZ_TRY(try_lock(stage, err));
     if (stage->lock_fd < 0)
-        return uz_fail_errno(err, errno, stage->staging, "cannot be opened");
-    if (flock(stage->lock_fd, LOCK_EX | LOCK_NB) == 0 || errno == ENOTSUP || errno == ENOLCK ||
-        errno == ENOSYS)
-        return UZ_OK; /* some network file systems have no locks */
-    int rc = uz_fail_at(err, UZ_ARG, stage->staging, UZ_NO_OFFSET,
-                        "another run is writing to this folder");
-    close(stage->lock_fd);
-    stage->lock_fd = -1; /* what is in there is not ours to remove */
-    return rc;
+        return uz_fail_at(err, UZ_ARG, stage->staging, UZ_NO_OFFSET,
+                          "other runs keep making and removing this folder");
+    return UZ_OK;
 }
 
 static int create_file(const char *path, uint64_t nbytes, struct uz_error *err)
@@ -236,8 +229,13 @@ static int open_staging(struct uz_stage *stage, struct uz_error *err)
     stage->staging = uz_path_join(stage->options->dir, stage->options->staging);
     if (!stage->staging)
         return uz_fail_nomem(err, strlen(stage->options->dir));
+    UZ_TRY(uz_stage_outputs(&stage->outputs, stage->out, err));
     UZ_TRY(lock_staging(stage, err));
+    UZ_TRY(refuse_existing(stage->options, stage->outputs, err));
+    UZ_TRY(uz_stage_recover(stage, err));
+    stage->may_empty = true;
     empty_staging(stage->staging);
+    UZ_TRY(refuse_existing(stage->options, stage->outputs, err)); /* what has been put back */
     return create_files(stage, err);
 }
 
@@ -263,93 +261,14 @@ char *const *uz_stage_paths(const struct uz_stage *stage)
     return stage->paths;
 }
 
-static int sync_path(const char *path, bool data_only, struct uz_error *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return uz_fail_errno(err, errno, path, "cannot be opened");
-    int failed = data_only ? fdatasync(fd) : fsync(fd);
-    int rc = failed ? uz_fail_errno(err, errno, path, "cannot be made durable") : UZ_OK;
-    close(fd);
-    return rc;
-}
-
-static int rename_file(const struct uz_stage *stage, size_t i, struct uz_error *err)
-{
-    if (rename(stage->paths[i], stage->finals[i]) < 0)
-        return uz_fail_errno(err, errno, stage->finals[i], "cannot be given its name");
-    return UZ_OK;
-}
-
-/* Removes a file of the family that is not among the outputs. */
-static int remove_stale(const void *cookie, const char *name, struct uz_error *err)
-{
-    const struct uz_stage *stage = cookie;
-    if (is_output_name(stage->out, name))
-        return UZ_OK;
-    char *path = uz_path_join(stage->options->dir, name);
-    if (!path)
-        return uz_fail_nomem(err, strlen(name));
-    int rc = UZ_OK;
-    if (unlink(path) < 0 && errno != ENOENT)
-        rc = uz_fail_errno(err, errno, path, "is stale and cannot be removed");
-    free(path);
-    return rc;
-}
-
-/* An old index would mix old names with new files while they are renamed: it goes first. */
-static int remove_old_index(const struct uz_stage *stage, struct uz_error *err)
-{
-    size_t last = stage->out->n_files - 1;
-    if (last > 0 && unlink(stage->finals[last]) < 0 && errno != ENOENT)
-        return uz_fail_errno(err, errno, stage->finals[last], "cannot be replaced");
-    return UZ_OK;
-}
-
-static int give_names(struct uz_stage *stage, struct uz_error *err)
-{
-    size_t n = stage->out->n_files;
-    UZ_TRY(remove_old_index(stage, err));
-    for (size_t i = 0; i + 1 < n; i++)
-        UZ_TRY(rename_file(stage, i, err));
-    if (n == 1)
-        UZ_TRY(rename_file(stage, 0, err));
-    UZ_TRY(each_existing(stage->options, stage->out, remove_stale, stage, err));
-    if (n > 1)
-        UZ_TRY(rename_file(stage, n - 1, err));
-    stage->committed = true;
-    return UZ_OK;
-}
-
-/* The names of the files, and that of the output folder if it is new. */
-static int sync_names(const struct uz_stage *stage, struct uz_error *err)
-{
-    UZ_TRY(sync_path(stage->options->dir, false, err));
-    if (!stage->made_dir)
-        return UZ_OK;
-    char *parent = uz_path_join(stage->options->dir, "..");
-    int rc = parent ? sync_path(parent, false, err) : uz_fail_nomem(err, 0);
-    free(parent);
-    return rc;
-}
-
-int uz_stage_commit(struct uz_stage *stage, struct uz_error *err)
-{
-    enum uz_sync sync = stage->options->sync;
-    if (sync != UZ_SYNC_NONE)
-        for (size_t i = 0; i < stage->out->n_files; i++)
-            UZ_TRY(sync_path(stage->paths[i], sync == UZ_SYNC_DATA, err));
-    UZ_TRY(give_names(stage, err));
-    return sync == UZ_SYNC_FULL ? sync_names(stage, err) : UZ_OK;
-}
-
 void uz_stage_close(struct uz_stage *stage)
 {
     if (!stage)
         return;
     if (stage->lock_fd >= 0) {
-        empty_staging(stage->staging);
-        rmdir(stage->staging);
+        if (stage->may_empty)
+            empty_staging(stage->staging);
+        rmdir(stage->staging); /* fails, as it should, if something stays in it */
         close(stage->lock_fd);
     }
     if (stage->made_dir && !stage->committed)
@@ -363,5 +282,6 @@ void uz_stage_close(struct uz_stage *stage)
     free(stage->paths);
     free(stage->finals);
     free(stage->staging);
+    uz_map_free(stage->outputs);
     free(stage);
 }

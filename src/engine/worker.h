@@ -23,7 +23,8 @@ struct uz_worker {
 };
 
 int uz_worker_init(struct uz_worker *worker, const struct uz_plan *plan, char *const *paths,
-                   const struct uz_cast_ops *ops, uint64_t buffer_nbytes, struct uz_error *err);
+                   const struct uz_cast_ops *ops, uint64_t buffer_nbytes, unsigned n_fd_slots,
+                   struct uz_error *err);
 void uz_worker_free(struct uz_worker *worker);
 
 /* Gather order: makes one chunk of output from wherever its parts lie. */

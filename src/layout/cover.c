@@ -80,10 +80,25 @@ static bool any_mapped(const struct uz_piece *pieces, uint64_t n_pieces)
     return false;
 }
 
+/* True if the piece is the whole shard and the shard, in order, the whole tensor. */
+static bool is_whole_tensor(const struct uz_piece *piece, uint64_t numel)
+{
+    const struct uz_shard_map *map = piece->map;
+    uint64_t step = 1;
+    if (piece->lo != 0 || piece->n_elems != numel || !map || map->dst_first != 0)
+        return false;
+    for (unsigned j = map->ndim; j-- > 0; step *= map->shape[j])
+        if (map->shape[j] != 1 && map->dst_stride[j] != step)
+            return false;
+    return step == numel;
+}
+
 int uz_pieces_cover(const struct uz_piece *pieces, uint64_t n_pieces, uint64_t numel,
                     const char *name, struct uz_error *err)
 {
     uint64_t end = 0;
+    if (n_pieces == 1 && is_whole_tensor(&pieces[0], numel))
+        return UZ_OK; /* a view with strides may have as many runs as elements */
     if (any_mapped(pieces, n_pieces)) {
         struct heap heap = {0};
         int rc = fill_heap(&heap, pieces, n_pieces, err);

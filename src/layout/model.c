@@ -169,6 +169,11 @@ int uz_model_add_alias(struct uz_model *model, const char *name, size_t name_nby
                        uint32_t tensor, struct uz_error *err)
 {
     UZ_TRY(check_name(model, name, name_nbytes, err));
+    if (model->n_aliases >= model->max_tensors)
+        return uz_fail(err, UZ_LIMIT, "more than %zu tied names", model->n_aliases);
+    if (uz_map_get(model->names, name, name_nbytes, NULL))
+        return uz_fail(err, UZ_CORRUPT, "%.*s is a tensor and the name of another one",
+                       (int)name_nbytes, name);
     UZ_TRY(uz_reserve(&model->aliases, &model->cap_aliases, (uint64_t)model->n_aliases + 1,
                       sizeof *model->aliases, err));
     struct uz_alias *alias = &model->aliases[model->n_aliases];

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Far above any model, far below where sums of offsets and headers could wrap. */
+#define MAX_TOTAL_NBYTES ((uint64_t)1 << 62)
+
 enum uz_dtype uz_output_dtype(const struct uz_tensor *tensor, enum uz_dtype_policy policy)
 {
     if (tensor->role == UZ_ROLE_BUFFER || !uz_dtype_is_castable(tensor->dtype))
@@ -55,31 +58,34 @@ static bool is_excluded(const struct uz_tensor *tensor, bool exclude_frozen)
     return exclude_frozen && tensor->role == UZ_ROLE_FROZEN && tensor->numel > 0;
 }
 
-static void drop_name(struct uz_items *items, const char *name, const char *kept)
+static void drop_name(struct uz_items *items, const char *name, size_t item)
 {
+    const char *kept = items->items[item].name;
     if (name != kept)
-        items->dropped[items->n_dropped++] = (struct uz_dropped_name){name, kept};
+        items->dropped[items->n_dropped++] = (struct uz_dropped_name){name, kept, item};
 }
 
-static int list_dropped(struct uz_items *items, const struct uz_model *model, const char **names,
+/* item_of: the item of each tensor that is not excluded. */
+static int list_dropped(struct uz_items *items, const struct uz_model *model, const size_t *item_of,
                         bool exclude_frozen, struct uz_error *err)
 {
     UZ_TRY(uz_alloc(&items->dropped, (uint64_t)model->n_aliases + model->n_tensors,
                     sizeof *items->dropped, err));
-    for (size_t i = 0; i < model->n_tensors; i++)
-        if (!is_excluded(&model->tensors[i], exclude_frozen))
-            drop_name(items, model->tensors[i].name, names[i]);
+    for (size_t i = 0; i < items->n; i++)
+        drop_name(items, model->tensors[items->items[i].tensor].name, i);
     for (size_t i = 0; i < model->n_aliases; i++) {
         const struct uz_alias *alias = &model->aliases[i];
         if (!is_excluded(&model->tensors[alias->tensor], exclude_frozen))
-            drop_name(items, alias->name, names[alias->tensor]);
+            drop_name(items, alias->name, item_of[alias->tensor]);
     }
     return UZ_OK;
 }
 
 static int list_items(struct uz_items *items, const struct uz_model *model, const char **names,
-                      enum uz_dtype_policy policy, bool exclude_frozen, struct uz_error *err)
+                      enum uz_dtype_policy policy, bool exclude_frozen, size_t *item_of,
+                      struct uz_error *err)
 {
+    uint64_t total = 0;
     UZ_TRY(uz_alloc(&items->items, model->n_tensors, sizeof *items->items, err));
     for (size_t i = 0; i < model->n_tensors; i++) {
         const struct uz_tensor *tensor = &model->tensors[i];
@@ -88,28 +94,37 @@ static int list_items(struct uz_items *items, const struct uz_model *model, cons
             continue;
         }
         enum uz_dtype dtype = uz_output_dtype(tensor, policy);
+        item_of[i] = items->n;
         items->items[items->n++] = (struct uz_item){
             .name = names[i],
             .tensor = (uint32_t)i,
             .dtype = dtype,
             .nbytes = tensor->numel * uz_dtype_size(dtype),
         };
+        if (!uz_add_u64(total, tensor->numel * uz_dtype_size(dtype), &total))
+            total = UINT64_MAX; /* and so it stays: no sum with it fits */
         if (tensor->role != UZ_ROLE_BUFFER && !uz_dtype_is_castable(tensor->dtype))
             items->n_as_stored++;
     }
     if (items->n == 0)
         return uz_fail(err, UZ_ARG, "no tensor is left to write");
-    return list_dropped(items, model, names, exclude_frozen, err);
+    if (total > MAX_TOTAL_NBYTES)
+        return uz_fail(err, UZ_LIMIT, "the tensors have more bytes than a file system can hold");
+    return list_dropped(items, model, item_of, exclude_frozen, err);
 }
 
 int uz_items_select(struct uz_items *items, const struct uz_model *model,
                     enum uz_dtype_policy policy, bool exclude_frozen, struct uz_error *err)
 {
     const char **names = NULL;
+    size_t *item_of = NULL;
     *items = (struct uz_items){0};
     int rc = choose_names(model, &names, err);
     if (rc == UZ_OK)
-        rc = list_items(items, model, names, policy, exclude_frozen, err);
+        rc = uz_alloc(&item_of, model->n_tensors, sizeof *item_of, err);
+    if (rc == UZ_OK)
+        rc = list_items(items, model, names, policy, exclude_frozen, item_of, err);
+    free(item_of);
     free(names);
     return rc;
 }

@@ -21,6 +21,7 @@ struct uz_item {
 /* A name that is not written because the same data stands under another. */
 struct uz_dropped_name {
     const char *name, *kept; /* borrowed from the model */
+    size_t item;             /* index of the item that is named `kept` */
 };
 
 struct uz_items {

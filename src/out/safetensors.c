@@ -12,24 +12,35 @@
 
 enum { HEADER_ALIGN = 8, MAX_NUMBERED_SHARDS = 99999 };
 
-/* The items of one file in their final order. */
+/* An item and the file it goes to. */
+struct placed {
+    uint32_t shard;
+    const struct uz_item *item;
+};
+
 struct layout {
     struct uz_out *out;
     const struct uz_items *items;
     const struct uz_model *model;
     const struct uz_safetensors_options *options;
-    const struct uz_item **sorted;
-    uint32_t *shard_of;
+    struct placed *placed; /* sorted by file, and in a file as they lie there */
+    uint32_t *shard_of;    /* of each item */
     uint32_t n_shards;
 };
 
-static int by_dtype_and_name(const void *a, const void *b)
+static int by_place(const void *a, const void *b)
 {
-    const struct uz_item *x = *(const struct uz_item *const *)a;
-    const struct uz_item *y = *(const struct uz_item *const *)b;
-    if (x->dtype != y->dtype)
-        return x->dtype > y->dtype ? -1 : 1;
-    return strcmp(x->name, y->name);
+    const struct placed *x = a, *y = b;
+    if (x->shard != y->shard)
+        return x->shard < y->shard ? -1 : 1;
+    if (x->item->dtype != y->item->dtype)
+        return x->item->dtype > y->item->dtype ? -1 : 1;
+    return strcmp(x->item->name, y->item->name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct placed *)a)->item->name, ((const struct placed *)b)->item->name);
 }
 
 static void print_shape(FILE *to, const struct uz_tensor *tensor)
@@ -58,21 +69,13 @@ static int print_entry(FILE *to, const struct layout *layout, const struct uz_it
     return UZ_OK;
 }
 
-static bool is_kept_here(const struct uz_item *const *sorted, size_t n, const char *kept)
-{
-    for (size_t i = 0; i < n; i++)
-        if (sorted[i]->name == kept)
-            return true;
-    return false;
-}
-
-static int print_metadata(FILE *to, const struct layout *layout, const struct uz_item **sorted,
-                          size_t n, struct uz_error *err)
+static int print_metadata(FILE *to, const struct layout *layout, uint32_t shard,
+                          struct uz_error *err)
 {
     fputs("{\"__metadata__\":{\"format\":\"pt\"", to);
     for (size_t i = 0; i < layout->items->n_dropped; i++) {
         const struct uz_dropped_name *dropped = &layout->items->dropped[i];
-        if (!is_kept_here(sorted, n, dropped->kept) || !strcmp(dropped->name, "format"))
+        if (layout->shard_of[dropped->item] != shard || !strcmp(dropped->name, "format"))
             continue; /* in another file, or the key is taken */
         fputc(',', to);
         UZ_TRY(uz_json_string(to, dropped->name, err));
@@ -83,14 +86,14 @@ static int print_metadata(FILE *to, const struct layout *layout, const struct uz
     return UZ_OK;
 }
 
-static int print_header(FILE *to, const struct layout *layout, const struct uz_item **sorted,
+static int print_header(FILE *to, const struct layout *layout, const struct placed *placed,
                         size_t n, struct uz_error *err)
 {
     uint64_t begin = 0;
-    UZ_TRY(print_metadata(to, layout, sorted, n, err));
+    UZ_TRY(print_metadata(to, layout, placed[0].shard, err));
     for (size_t i = 0; i < n; i++) {
-        UZ_TRY(print_entry(to, layout, sorted[i], begin, err));
-        begin += sorted[i]->nbytes;
+        UZ_TRY(print_entry(to, layout, placed[i].item, begin, err));
+        begin += placed[i].item->nbytes;
     }
     fputc('}', to);
     return UZ_OK;
@@ -116,14 +119,14 @@ static int frame_header(struct uz_out_file *file, const char *text, size_t nbyte
 }
 
 static int make_header(struct uz_out_file *file, const struct layout *layout,
-                       const struct uz_item **sorted, size_t n, struct uz_error *err)
+                       const struct placed *placed, size_t n, struct uz_error *err)
 {
     char *text = NULL;
     size_t nbytes = 0;
     FILE *to = open_memstream(&text, &nbytes);
     if (!to)
         return uz_fail_nomem(err, 0);
-    int rc = print_header(to, layout, sorted, n, err);
+    int rc = print_header(to, layout, placed, n, err);
     if (fclose(to) != 0 && rc == UZ_OK)
         rc = uz_fail_nomem(err, nbytes);
     if (rc == UZ_OK)
@@ -174,23 +177,20 @@ static char *shard_name(const struct layout *layout, uint32_t shard)
     return name;
 }
 
-static int layout_file(struct layout *layout, uint32_t shard, struct uz_error *err)
+/* Lays out the file of the n items from placed[0] on. */
+static int layout_file(struct layout *layout, const struct placed *placed, size_t n,
+                       struct uz_error *err)
 {
     struct uz_out *out = layout->out;
     struct uz_out_file *file;
-    size_t n = 0;
-    for (size_t i = 0; i < layout->items->n; i++)
-        if (layout->shard_of[i] == shard)
-            layout->sorted[n++] = &layout->items->items[i];
-    qsort(layout->sorted, n, sizeof *layout->sorted, by_dtype_and_name);
-    UZ_TRY(add_file(out, shard_name(layout, shard), &file, err));
-    UZ_TRY(make_header(file, layout, layout->sorted, n, err));
+    UZ_TRY(add_file(out, shard_name(layout, placed[0].shard), &file, err));
+    UZ_TRY(make_header(file, layout, placed, n, err));
     uint64_t offset = file->head_nbytes;
     for (size_t i = 0; i < n; i++) {
-        uint64_t n_elems = layout->model->tensors[layout->sorted[i]->tensor].numel;
+        uint64_t n_elems = layout->model->tensors[placed[i].item->tensor].numel;
         if (n_elems > 0)
-            UZ_TRY(add_target(out, layout->sorted[i], n_elems, offset, err));
-        offset += layout->sorted[i]->nbytes;
+            UZ_TRY(add_target(out, placed[i].item, n_elems, offset, err));
+        offset += placed[i].item->nbytes;
     }
     file->nbytes = offset;
     file->n_tensors = n;
@@ -199,29 +199,17 @@ static int layout_file(struct layout *layout, uint32_t shard, struct uz_error *e
     return UZ_OK;
 }
 
-struct named_shard {
-    const char *name;
-    uint32_t shard;
-};
-
-static int by_name(const void *a, const void *b)
+/* Takes the items in the order of their names. */
+static int print_index(FILE *to, const struct layout *layout, struct uz_error *err)
 {
-    return strcmp(((const struct named_shard *)a)->name, ((const struct named_shard *)b)->name);
-}
-
-static int print_index(FILE *to, const struct layout *layout, struct named_shard *sorted,
-                       struct uz_error *err)
-{
-    for (size_t i = 0; i < layout->items->n; i++)
-        sorted[i] = (struct named_shard){layout->items->items[i].name, layout->shard_of[i]};
-    qsort(sorted, layout->items->n, sizeof *sorted, by_name);
+    qsort(layout->placed, layout->items->n, sizeof *layout->placed, by_name);
     fprintf(to, "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n",
             layout->out->data_nbytes);
     fputs("  \"weight_map\": {", to);
     for (size_t i = 0; i < layout->items->n; i++) {
         fputs(i ? ",\n    " : "\n    ", to);
-        UZ_TRY(uz_json_string(to, sorted[i].name, err));
-        fprintf(to, ": \"%s\"", layout->out->files[sorted[i].shard].name);
+        UZ_TRY(uz_json_string(to, layout->placed[i].item->name, err));
+        fprintf(to, ": \"%s\"", layout->out->files[layout->placed[i].shard].name);
     }
     fputs("\n  }\n}\n", to);
     return UZ_OK;
@@ -229,14 +217,11 @@ static int print_index(FILE *to, const struct layout *layout, struct named_shard
 
 static int add_index(struct layout *layout, struct uz_error *err)
 {
-    struct named_shard *sorted;
     struct uz_out_file *file;
     char *text = NULL;
     size_t nbytes = 0;
-    UZ_TRY(uz_alloc(&sorted, layout->items->n, sizeof *sorted, err));
     FILE *to = open_memstream(&text, &nbytes);
-    int rc = to ? print_index(to, layout, sorted, err) : uz_fail_nomem(err, 0);
-    free(sorted);
+    int rc = to ? print_index(to, layout, err) : uz_fail_nomem(err, 0);
     if (to && fclose(to) != 0 && rc == UZ_OK)
         rc = uz_fail_nomem(err, nbytes);
     if (rc == UZ_OK)
@@ -250,18 +235,32 @@ static int add_index(struct layout *layout, struct uz_error *err)
     return UZ_OK;
 }
 
-static int layout_all(struct layout *layout, struct uz_error *err)
+static int place_items(struct layout *layout, struct uz_error *err)
 {
     const struct uz_items *items = layout->items;
-    UZ_TRY(uz_alloc(&layout->sorted, items->n, sizeof *layout->sorted, err));
+    UZ_TRY(uz_alloc(&layout->placed, items->n, sizeof *layout->placed, err));
     UZ_TRY(uz_alloc(&layout->shard_of, items->n, sizeof *layout->shard_of, err));
     uz_split_shards(items, layout->options->max_shard_bytes, layout->shard_of, &layout->n_shards);
     if (layout->n_shards > MAX_NUMBERED_SHARDS)
         return uz_fail(err, UZ_ARG,
                        "--max-shard-size makes %" PRIu32 " files; at most %d can be numbered",
                        layout->n_shards, MAX_NUMBERED_SHARDS);
-    for (uint32_t shard = 0; shard < layout->n_shards; shard++)
-        UZ_TRY(layout_file(layout, shard, err));
+    for (size_t i = 0; i < items->n; i++)
+        layout->placed[i] = (struct placed){layout->shard_of[i], &items->items[i]};
+    qsort(layout->placed, items->n, sizeof *layout->placed, by_place);
+    return UZ_OK;
+}
+
+static int layout_all(struct layout *layout, struct uz_error *err)
+{
+    size_t n_items = layout->items->n;
+    UZ_TRY(place_items(layout, err));
+    for (size_t first = 0, end; first < n_items; first = end) {
+        end = first + 1;
+        while (end < n_items && layout->placed[end].shard == layout->placed[first].shard)
+            end++;
+        UZ_TRY(layout_file(layout, &layout->placed[first], end - first, err));
+    }
     return layout->n_shards > 1 ? add_index(layout, err) : UZ_OK;
 }
 
@@ -272,7 +271,7 @@ int uz_safetensors_layout(struct uz_out *out, const struct uz_items *items,
     struct layout layout = {.out = out, .items = items, .model = model, .options = options};
     *out = (struct uz_out){0};
     int rc = layout_all(&layout, err);
-    free(layout.sorted);
+    free(layout.placed);
     free(layout.shard_of);
     return rc;
 }

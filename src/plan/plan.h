@@ -44,7 +44,7 @@ struct uz_stream_piece {
     uint64_t n_elems;
 };
 
-/* stream_pieces [first, first + n) have the same place and ascending `src`. */
+/* stream_pieces [first, first + n) lie in one storage, that of `place`, with ascending `src`. */
 struct uz_stream {
     uint32_t place;
     size_t first, n;

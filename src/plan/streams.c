@@ -63,12 +63,24 @@ static int add_target(struct uz_plan *plan, size_t *cap, size_t index, uint32_t 
     return UZ_OK;
 }
 
-static int by_source(const void *a, const void *b)
+/* Compressed storages of one entry are one stream, whatever places name them. */
+static int compare_places(const struct uz_model *model, uint32_t a, uint32_t b)
+{
+    const struct uz_place *x = &model->places[a], *y = &model->places[b];
+    if (x->file != y->file)
+        return x->file < y->file ? -1 : 1;
+    if (x->deflated != y->deflated)
+        return x->deflated ? 1 : -1;
+    if (x->deflated)
+        return x->zip_index < y->zip_index ? -1 : x->zip_index > y->zip_index;
+    return a < b ? -1 : a > b;
+}
+
+static int by_source(const void *a, const void *b, void *model)
 {
     const struct uz_stream_piece *x = a, *y = b;
-    if (x->place != y->place)
-        return x->place < y->place ? -1 : 1;
-    return x->src < y->src ? -1 : x->src > y->src;
+    int order = compare_places(model, x->place, y->place);
+    return order ? order : x->src < y->src ? -1 : x->src > y->src;
 }
 
 static int group_by_place(struct uz_plan *plan, struct uz_error *err)
@@ -76,7 +88,7 @@ static int group_by_place(struct uz_plan *plan, struct uz_error *err)
     const struct uz_stream_piece *pieces = plan->stream_pieces;
     size_t cap = 0;
     for (size_t i = 0; i < plan->n_stream_pieces; i++) {
-        if (i > 0 && pieces[i].place == pieces[i - 1].place) {
+        if (i > 0 && compare_places(plan->model, pieces[i].place, pieces[i - 1].place) == 0) {
             plan->streams[plan->n_streams - 1].n++;
             continue;
         }
@@ -98,7 +110,10 @@ int uz_plan_streams(struct uz_plan *plan, struct uz_error *err)
     for (uint32_t file = 0; file < out->n_files; file++)
         for (size_t i = 0; i < out->files[file].n_targets; i++)
             UZ_TRY(add_target(plan, &cap, out->files[file].first_target + i, file, err));
-    if (plan->n_stream_pieces > 0)
-        qsort(plan->stream_pieces, plan->n_stream_pieces, sizeof *plan->stream_pieces, by_source);
+    if (plan->n_stream_pieces > 0) {
+        struct uz_model model = *plan->model; /* qsort_r's cookie is not const */
+        qsort_r(plan->stream_pieces, plan->n_stream_pieces, sizeof *plan->stream_pieces, by_source,
+                &model);
+    }
     return group_by_place(plan, err);
 }

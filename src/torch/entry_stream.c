@@ -8,10 +8,14 @@
 
 #include "base/mem.h"
 
+/* Tensors that share one storage are few; inflating it again for each of many would take hours. */
+enum { MAX_REWINDS = 8 };
+
 struct uz_entry_stream {
     const char *path;
     uint64_t zip_index;
     uint64_t pos; /* of the next byte that zip_fread gives */
+    int n_rewinds;
     zip_t *archive;
     zip_file_t *entry;
 };
@@ -61,6 +65,10 @@ void uz_entry_stream_close(struct uz_entry_stream *stream)
 
 static int rewind_entry(struct uz_entry_stream *stream, struct uz_error *err)
 {
+    if (++stream->n_rewinds > MAX_REWINDS)
+        return uz_fail_at(err, UZ_LIMIT, stream->path, UZ_NO_OFFSET,
+                          "entry %llu is compressed, and more than %d tensors share its data",
+                          (unsigned long long)stream->zip_index, MAX_REWINDS);
     if (stream->entry)
         zip_fclose(stream->entry);
     stream->entry = zip_fopen_index(stream->archive, stream->zip_index, 0);

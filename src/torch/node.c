@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "torch/node.h"
 
+enum { MAX_SMALL_DICT = 1024 };
+
 static bool text_is(const struct uz_text *text, const char *terminated)
 {
     size_t nbytes = strlen(terminated);
@@ -86,6 +88,12 @@ const struct uz_node *uz_node_get_int(const struct uz_node *dict, int64_t key)
             return pairs->pairs[i - 1].value;
     }
     return NULL;
+}
+
+const struct uz_node *uz_node_get_small(const struct uz_node *dict, const char *key)
+{
+    const struct uz_dict *pairs = uz_node_dict(dict);
+    return pairs && pairs->n <= MAX_SMALL_DICT ? uz_node_get(dict, key) : NULL;
 }
 
 bool uz_node_int(const struct uz_node *node, int64_t *value)

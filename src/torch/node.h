@@ -118,6 +118,12 @@ const struct uz_node *uz_node_get(const struct uz_node *dict, const char *key);
 const struct uz_node *uz_node_get_int(const struct uz_node *dict, int64_t key);
 
 /*
+ * As uz_node_get, for dictionaries that are small in real files (one parameter group, one state):
+ * NULL if there are more than 1,024 pairs. Shared nodes could else make a short file cost hours.
+ */
+const struct uz_node *uz_node_get_small(const struct uz_node *dict, const char *key);
+
+/*
  * True and the value if the node is an INT, a BOOL, or an enum member: an OBJECT of an unknown
  * class with exactly one INT argument (ZeroStageEnum).
  */

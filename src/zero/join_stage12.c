@@ -26,8 +26,8 @@ static int mismatch(const struct uz_model *model, const struct uz_ranks *ranks, 
 
 /*
  * Every rank's partition with its padding has the same size, and together they hold the group's
- * parameters and less than one alignment unit per rank more. Where no paddings are recorded,
- * DeepSpeed's rule gives the size: the flat buffer is padded to a multiple of 2 * dp.
+ * parameters; check_partition holds each rank's padding against that. Where no paddings are
+ * recorded, DeepSpeed's rule gives the size: the flat buffer is padded to a multiple of 2 * dp.
  */
 static int find_part_size(struct group *group, const struct uz_model *model,
                           const struct uz_ranks *ranks, struct uz_error *err)

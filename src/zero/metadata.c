@@ -6,6 +6,9 @@
 
 #include "base/hash.h"
 
+/* A list may name one dictionary many times; no checkpoint has as many parameters as this. */
+enum { MAX_HASHED_PAIRS = 4 * 1024 * 1024 };
+
 static uint64_t hash_shapes(uint64_t hash, const struct uz_torch_file *file,
                             const struct uz_dict *shapes)
 {
@@ -31,9 +34,14 @@ static uint64_t hash_shape_lists(const struct uz_torch_file *file, const struct 
     uint64_t hash = 0;
     if (dict)
         return hash_shapes(hash, file, dict);
-    for (size_t i = 0; list && i < list->n; i++)
-        if (uz_node_dict(list->items[i]))
-            hash = hash_shapes(hash, file, uz_node_dict(list->items[i]));
+    uint64_t n_pairs = 0;
+    for (size_t i = 0; list && i < list->n && n_pairs <= MAX_HASHED_PAIRS; i++) {
+        const struct uz_dict *group = uz_node_dict(list->items[i]);
+        if (!group)
+            continue;
+        hash = hash_shapes(hash, file, group);
+        n_pairs += group->n;
+    }
     return hash;
 }
 

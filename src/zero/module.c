@@ -8,6 +8,9 @@
 #include "layout/shape_text.h"
 #include "zero/source.h"
 
+/* Aliases of aliases; DeepSpeed always names the holder itself. */
+enum { MAX_HOPS = 16 };
+
 /* One name of the module while it is explained. */
 struct entry {
     const char *name;
@@ -132,36 +135,38 @@ static int same_memory(const struct uz_module_reader *r, const struct uz_node *a
 
 /*
  * DeepSpeed finds shared parameters by address (ZeRO 1, 2), so tensors without elements may be
- * listed falsely. An alias counts only if it has no data of its own, elements, and the same memory.
+ * listed falsely. An alias counts only if it stands in the module and has no data of its own: under
+ * ZeRO 1 and 2 it must have elements and be the same memory as its holder, under ZeRO 3 it must be
+ * an empty placeholder. (With exclude_frozen_parameters the list may name what was not saved.)
  */
 static int accept_alias(const struct uz_module_reader *r, const struct uz_map *module,
-                        const struct uz_dict *pairs, const struct uz_pair *pair, bool *accepted,
-                        struct uz_error *err)
+                        const struct uz_map *buffers, const struct uz_dict *pairs,
+                        const struct uz_pair *pair, bool *accepted, struct uz_error *err)
 {
     const struct uz_text *alias = &pair->key->u.text, *holder = &pair->value->u.text;
     uint64_t alias_at, holder_at;
     uint32_t tensor;
     *accepted = false;
-    if (uz_model_find(r->model, alias->data, alias->nbytes, &tensor))
+    if (uz_model_find(r->model, alias->data, alias->nbytes, &tensor) ||
+        uz_map_get(buffers, alias->data, alias->nbytes, NULL) ||
+        !uz_map_get(module, alias->data, alias->nbytes, &alias_at) ||
+        !uz_map_get(module, holder->data, holder->nbytes, &holder_at))
         return UZ_OK;
-    bool in_module = uz_map_get(module, alias->data, alias->nbytes, &alias_at) &&
-                     uz_map_get(module, holder->data, holder->nbytes, &holder_at);
-    if (r->stage == 3 || !in_module) {
-        *accepted = true;
-        return UZ_OK;
-    }
     struct uz_view view;
     UZ_TRY(
         uz_torch_tensor(r->file, pairs->pairs[alias_at].value, "a shared parameter", &view, err));
-    if (view.numel == 0)
+    if (r->stage == 3 || view.numel == 0) {
+        *accepted = r->stage == 3 && view.numel == 0;
         return UZ_OK;
+    }
     return same_memory(r, pairs->pairs[alias_at].value, pairs->pairs[holder_at].value, accepted,
                        err);
 }
 
 /* The entries of `shared_params` that are accepted, by the alias's name. */
 static int index_aliases(const struct uz_module_reader *r, const struct uz_map *module,
-                         const struct uz_dict *pairs, struct uz_map *aliases, struct uz_error *err)
+                         const struct uz_map *buffers, const struct uz_dict *pairs,
+                         struct uz_map *aliases, struct uz_error *err)
 {
     const struct uz_dict *shared =
         uz_node_dict(uz_node_get(uz_torch_root(r->file), "shared_params"));
@@ -171,7 +176,7 @@ static int index_aliases(const struct uz_module_reader *r, const struct uz_map *
         if (pair->key->kind != UZ_NODE_STR || pair->value->kind != UZ_NODE_STR)
             return uz_fail_at(err, UZ_CORRUPT, path_of(r), UZ_NO_OFFSET,
                               "'shared_params' holds something that is no name");
-        UZ_TRY(accept_alias(r, module, pairs, pair, &accepted, err));
+        UZ_TRY(accept_alias(r, module, buffers, pairs, pair, &accepted, err));
         if (accepted)
             UZ_TRY(uz_map_add(aliases, pair->key->u.text.data, pair->key->u.text.nbytes, i, NULL,
                               err));
@@ -192,8 +197,8 @@ static int add_aliases(const struct uz_module_reader *r, const struct uz_map *al
         uint32_t tensor;
         if (!uz_map_get(aliases, alias->data, alias->nbytes, &next) || next != i)
             continue;
-        for (size_t hops = 0;
-             hops < shared->n && uz_map_get(aliases, holder->data, holder->nbytes, &next); hops++)
+        for (unsigned hops = 0;
+             hops < MAX_HOPS && uz_map_get(aliases, holder->data, holder->nbytes, &next); hops++)
             holder = &shared->pairs[next].value->u.text;
         if (!uz_model_find(r->model, holder->data, holder->nbytes, &tensor))
             return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
@@ -287,7 +292,7 @@ int uz_module_read(const struct uz_module_reader *r, uint64_t **order, struct uz
     if (rc == UZ_OK)
         rc = index_module(r, pairs, module, err);
     if (rc == UZ_OK)
-        rc = index_aliases(r, module, pairs, aliases, err);
+        rc = index_aliases(r, module, buffers, pairs, aliases, err);
     if (rc == UZ_OK)
         rc = read_entries(r, pairs, buffers, aliases, err);
     if (rc == UZ_OK)

@@ -130,7 +130,7 @@ static int refuse_moe(const struct reader *r, const struct uz_node *param_groups
     const struct uz_seq *groups = uz_node_list(param_groups);
     for (size_t g = 0; groups && g < groups->n; g++) {
         int64_t moe = 0;
-        if (uz_node_int(uz_node_get(groups->items[g], "moe"), &moe) && moe)
+        if (uz_node_int(uz_node_get_small(groups->items[g], "moe"), &moe) && moe)
             return fail(r, err, UZ_UNSUPPORTED,
                         "mixture-of-experts (MoE) parameter groups are not supported yet");
     }
@@ -146,10 +146,10 @@ static int read_step(const struct reader *r, const struct uz_node *base, struct 
     const struct uz_dict *states = uz_node_dict(uz_node_get(base, "state"));
     const struct uz_node *step = NULL;
     for (size_t i = 0; states && !step && i < states->n; i++)
-        step = uz_node_get(states->pairs[i].value, "step");
+        step = uz_node_get_small(states->pairs[i].value, "step");
     const struct uz_seq *groups = uz_node_list(uz_node_get(base, "param_groups"));
     if (!step && groups && groups->n > 0)
-        step = uz_node_get(groups->items[0], "step");
+        step = uz_node_get_small(groups->items[0], "step");
     if (!step || uz_node_is_none(step))
         return UZ_OK;
     UZ_TRY(uz_torch_number(r->file, step, "the optimizer's step", &r->shard->step, err));

@@ -246,8 +246,13 @@ static int check_shards_agree(struct reading *r, int stage, struct uz_error *err
                               "not",
                               shard->stage);
         UZ_TRY(check_partition_counts(r, rank, err));
-        if (shard->has_step != first->has_step ||
-            (shard->has_step && (shard->step < first->step || shard->step > first->step)))
+        if (shard->has_step != first->has_step)
+            return uz_fail_at(
+                err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                "%s an optimizer step, rank 0 %s: shards of different saves are mixed",
+                shard->has_step ? "records" : "does not record",
+                first->has_step ? "does" : "does not");
+        if (shard->has_step && !(shard->step >= first->step && shard->step <= first->step))
             return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
                               "is of optimizer step %.0f, rank 0 of step %.0f: shards of different "
                               "saves are mixed",
