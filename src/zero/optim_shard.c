@@ -148,6 +148,7 @@ static int read_step(const struct reader *r, const struct uz_node *base, struct 
     for (size_t i = 0; states && !step && i < states->n; i++)
         step = uz_node_get_small(states->pairs[i].value, "step");
     const struct uz_seq *groups = uz_node_list(uz_node_get(base, "param_groups"));
+    r->shard->step_is_of_state = step != NULL;
     if (!step && groups && groups->n > 0)
         step = uz_node_get_small(groups->items[0], "step");
     if (!step || uz_node_is_none(step))

@@ -40,7 +40,12 @@ struct uz_optim_shard {
     size_t n_groups;
     struct uz_optim_group *groups;
     bool has_step;
-    double step;            /* of the optimizer */
+    double step; /* of the optimizer */
+    /*
+     * Whether the step is that of a state, which counts what global_steps counts; that of a
+     * parameter group (older fused optimizers) rises once for each sub-group under ZeRO 3.
+     */
+    bool step_is_of_state;
     char ds_version[64];    /* "" if not recorded */
     char archive_root[256]; /* name of the archive's folder: the file's stem when it was saved */
 };

@@ -294,10 +294,10 @@ static int note_doubts(struct reading *r, struct uz_error *err)
                        "round_robin_gradients: param_slice_mappings in these files follows another "
                        "order than the buffers; param_shapes was followed. Tools that trust the "
                        "mapping (universal conversion, safe_get_full_*) give wrong values"));
-    r->info->has_step = first->has_step;
+    r->info->has_step = first->has_step && first->step_is_of_state;
     r->info->step = first->step;
     double made = (double)(metadata->global_steps - metadata->skipped_steps);
-    if (first->has_step && metadata->has_steps && (first->step < made || first->step > made)) {
+    if (r->info->has_step && metadata->has_steps && (first->step < made || first->step > made)) {
         r->info->steps_differ = true;
         UZ_TRY(uz_warn(r->notes, err,
                        "the optimizer made %.0f steps, the model states tell of %.0f: files of "
