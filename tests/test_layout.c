@@ -503,9 +503,34 @@ static void test_shapes(void)
     CHECK_EQ_STR(uz_shape_text(cut, sizeof cut, 2, some, 1608), "[67, ");
 }
 
+/* The two ways to book padding, from files of DeepSpeed 0.14.5, 0.16.3 and 0.19.8. */
+static void test_partition_books(void)
+{
+    static const struct {
+        uint64_t total, world, rank;
+        struct uz_partition_books each, last;
+    } rows[] = {
+        {9, 4, 0, {4, 0}, {4, 0}},     {9, 4, 1, {4, 0}, {4, 0}},  {9, 4, 2, {1, 3}, {4, 0}},
+        {9, 4, 3, {0, 4}, {1, 7}},     {1, 3, 0, {1, 1}, {2, 0}},  {1, 3, 1, {0, 2}, {2, 0}},
+        {1, 3, 2, {0, 2}, {0, 5}},     {17, 4, 2, {5, 1}, {6, 0}}, {17, 4, 3, {0, 6}, {5, 7}},
+        {278, 3, 2, {90, 4}, {90, 4}}, {5, 1, 0, {5, 1}, {5, 1}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t size = uz_partition_size(rows[i].total, rows[i].world);
+        struct uz_partition_books each = uz_books_of_each_rank(rows[i].total, size, rows[i].rank);
+        struct uz_partition_books last =
+            uz_books_of_last_rank(rows[i].total, size, rows[i].world, rows[i].rank);
+        CHECK_EQ_U64(each.numel, rows[i].each.numel);
+        CHECK_EQ_U64(each.padding, rows[i].each.padding);
+        CHECK_EQ_U64(last.numel, rows[i].last.numel);
+        CHECK_EQ_U64(last.padding, rows[i].last.padding);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
+        {"partition books", test_partition_books},
         {"fragments against a loop over elements", test_fragments},
         {"fragments of a whole group", test_fragments_of_a_group},
         {"offsets that overflow", test_offsets_overflow},

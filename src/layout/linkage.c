@@ -3,6 +3,7 @@
 #include "layout/linkage.h"
 
 #include "base/mem.h"
+#include "layout/split.h"
 
 bool uz_hp_fragment(uint64_t offset, uint64_t numel, uint64_t part_start, uint64_t part_size,
                     struct uz_hp_fragment *fragment)
@@ -39,4 +40,27 @@ uint64_t uz_partition_padding(uint64_t total, uint64_t part_size, uint64_t rank)
     if (end <= total)
         return 0;
     return end - total < part_size ? end - total : part_size;
+}
+
+struct uz_partition_books uz_books_of_each_rank(uint64_t total, uint64_t part_size, uint64_t rank)
+{
+    uint64_t padding = uz_partition_padding(total, part_size, rank);
+    return (struct uz_partition_books){.numel = part_size - padding, .padding = padding};
+}
+
+struct uz_partition_books uz_books_of_last_rank(uint64_t total, uint64_t part_size, uint64_t world,
+                                                uint64_t rank)
+{
+    if (rank + 1 < world)
+        return (struct uz_partition_books){.numel = part_size};
+    uint64_t padding = part_size * world - total;
+    uint64_t cut = padding; /* a slice that ends at a negative index counts from the end again */
+    if (padding > part_size)
+        cut = padding - part_size < part_size ? padding - part_size : part_size;
+    return (struct uz_partition_books){.numel = part_size - cut, .padding = padding};
+}
+
+uint64_t uz_partition_size(uint64_t total, uint64_t world)
+{
+    return uz_ceil_div(total, 2 * world) * 2;
 }

@@ -46,4 +46,22 @@ int uz_flat_group_offsets(uint64_t n, const uint64_t *numels, const uint64_t *pa
  */
 uint64_t uz_partition_padding(uint64_t total, uint64_t part_size, uint64_t rank);
 
+/*
+ * How DeepSpeed keeps the books of padding: elements that a rank stores, and padding it records.
+ * Up to 0.16.3 (stage_1_and_2.py, _get_groups_without_padding) all padding is booked on the last
+ * rank, whose partition is the Python slice [:part_size - padding]; others are stored whole. From
+ * 0.16.4 on each rank books and cuts off its own. The two differ where the padding exceeds one
+ * partition.
+ */
+struct uz_partition_books {
+    uint64_t numel, padding;
+};
+
+struct uz_partition_books uz_books_of_each_rank(uint64_t total, uint64_t part_size, uint64_t rank);
+struct uz_partition_books uz_books_of_last_rank(uint64_t total, uint64_t part_size, uint64_t world,
+                                                uint64_t rank);
+
+/* DeepSpeed's rule for the size of partitions: the flat buffer is a multiple of 2 * world. */
+uint64_t uz_partition_size(uint64_t total, uint64_t world);
+
 #endif

@@ -32,7 +32,7 @@ static int mismatch(const struct uz_model *model, const struct uz_ranks *ranks, 
 static int find_part_size(struct group *group, const struct uz_model *model,
                           const struct uz_ranks *ranks, struct uz_error *err)
 {
-    uint64_t by_rule = uz_ceil_div(group->total, 2 * ranks->world) * 2;
+    uint64_t by_rule = uz_partition_size(group->total, ranks->world);
     const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
     group->part_size = first->has_padding ? first->fp32.numel + first->padding : by_rule;
     uint64_t sum;
@@ -48,14 +48,20 @@ static int find_part_size(struct group *group, const struct uz_model *model,
                       (unsigned long long)sum);
 }
 
-/* A partition is stored without the padding at its end. */
+static bool fits_books(const struct uz_optim_group *part, struct uz_partition_books books)
+{
+    return part->fp32.numel == books.numel &&
+           (!part->has_padding || part->padding == books.padding);
+}
+
+/* A partition is stored without the padding at its end, as one of the two ways to book it tells. */
 static int check_partition(const struct group *group, const struct uz_model *model,
                            const struct uz_ranks *ranks, uint64_t rank, struct uz_error *err)
 {
     const struct uz_optim_group *part = &ranks->shards[rank].groups[group->index];
-    uint64_t padding = uz_partition_padding(group->total, group->part_size, rank);
-    if (part->fp32.numel == group->part_size - padding &&
-        (!part->has_padding || part->padding == padding))
+    struct uz_partition_books books = uz_books_of_each_rank(group->total, group->part_size, rank);
+    if (fits_books(part, books) ||
+        fits_books(part, uz_books_of_last_rank(group->total, group->part_size, ranks->world, rank)))
         return UZ_OK;
     return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]], UZ_NO_OFFSET,
                       "group %zu does not add up: rank %llu stores %llu elements and records %llu "
@@ -63,9 +69,8 @@ static int check_partition(const struct group *group, const struct uz_model *mod
                       "%llu and %llu",
                       group->index, (unsigned long long)rank, (unsigned long long)part->fp32.numel,
                       (unsigned long long)part->padding, (unsigned long long)group->total,
-                      (unsigned long long)group->part_size,
-                      (unsigned long long)(group->part_size - padding),
-                      (unsigned long long)padding);
+                      (unsigned long long)group->part_size, (unsigned long long)books.numel,
+                      (unsigned long long)books.padding);
 }
 
 /* Index of the first parameter that ends after element `start` of the flat buffer. */

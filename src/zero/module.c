@@ -112,7 +112,8 @@ static int read_unlisted(const struct uz_module_reader *r, const struct entry *e
     if (view.numel == 0)
         return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
                           "%s is an empty ZeRO-3 placeholder in 'module', but neither param_shapes "
-                          "nor frozen_param_shapes tell where its data is",
+                          "nor frozen_param_shapes tell where its data is: a parameter that the "
+                          "optimizer was not given is not saved",
                           name);
     UZ_TRY(uz_warn(r->notes, err,
                    "%s stands only in 'module' of a ZeRO-3 checkpoint: taken as it is stored there",

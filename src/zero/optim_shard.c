@@ -118,7 +118,8 @@ static int read_partition_counts(const struct reader *r, struct uz_error *err)
     const struct uz_node *counts = uz_node_get(r->state, "partition_count");
     for (size_t g = 0; g < r->shard->n_groups; g++)
         if (!group_number(counts, g, &r->shard->groups[g].partition_count) ||
-            r->shard->groups[g].partition_count == 0)
+            r->shard->groups[g].partition_count == 0 ||
+            r->shard->groups[g].partition_count > INT32_MAX)
             return fail(r, err, UZ_CORRUPT, "has no proper 'partition_count'");
     return UZ_OK;
 }
@@ -195,11 +196,14 @@ static int read_alignment(const struct reader *r, struct uz_error *err)
     return UZ_OK;
 }
 
-/* Size of the partitions of a group, from what this rank records. */
+/*
+ * Size of the partitions of a group: what this rank stores and records, unless it is the last one,
+ * which may book more padding than its partition holds (uz_books_of_last_rank).
+ */
 static int partition_size(const struct reader *r, size_t g, uint64_t *size, struct uz_error *err)
 {
     const struct uz_optim_group *group = &r->shard->groups[g];
-    if (group->has_padding) {
+    if (group->has_padding && r->rank + 1 < group->partition_count) {
         *size = group->fp32.numel + group->padding;
     } else {
         uint64_t n = uz_params_in_group(r->params, g), total, *offsets;
@@ -208,7 +212,7 @@ static int partition_size(const struct reader *r, size_t g, uint64_t *size, stru
                                        group->alignment, offsets, &total, err);
         free(offsets);
         UZ_TRY(rc);
-        *size = uz_ceil_div(total, 2 * group->partition_count) * 2;
+        *size = uz_partition_size(total, group->partition_count);
     }
     uint64_t end;
     if (!uz_mul_u64(*size, r->rank + 1, &end) || end > INT64_MAX)

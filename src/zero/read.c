@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/parallel.h"
+#include "base/utf8.h"
 #include "zero/frozen.h"
 #include "zero/join.h"
 #include "zero/module.h"
@@ -92,10 +93,23 @@ static bool names_other_rank(const char *archive_root, const char *path)
            was.kind == is.kind && (was.dp != is.dp || was.mp != is.mp);
 }
 
+/* PyTorch names the root "archive" where the path has characters beyond ASCII. */
+static bool is_ascii_path(const char *path)
+{
+    char *real = realpath(path, NULL);
+    const char *text = real ? real : path;
+    size_t n = strlen(text);
+    bool ascii = uz_ascii_prefix((const unsigned char *)text, n) == n;
+    free(real);
+    return ascii;
+}
+
 static int check_archive_root(const struct reading *r, const char *archive_root, const char *path,
                               struct uz_error *err)
 {
     if (!*archive_root || root_fits_name(archive_root, path))
+        return UZ_OK;
+    if (!strcmp(archive_root, "archive") && !is_ascii_path(path))
         return UZ_OK;
     if (names_other_rank(archive_root, path))
         return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
