@@ -5,11 +5,15 @@ without them it fails, so that nothing is left out unseen."""
 import os
 import pathlib
 import sys
+import tempfile
 
 import pytest
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# DeepSpeed builds its operators there, under a lock that a killed build leaves behind for ever
+EXTENSIONS = tempfile.TemporaryDirectory(prefix="torch-extensions-")
+os.environ["TORCH_EXTENSIONS_DIR"] = EXTENSIONS.name
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "fixtures" / "gen")]
 
