@@ -2,12 +2,8 @@
 /* ZeRO checkpoint -> whole tensors: reader, layout, plan, engine and commit, one after another. */
 #include <unzero/consolidate.h>
 
-#include <limits.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "check/rounding.h"
 #include "convert/memory.h"

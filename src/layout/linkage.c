@@ -24,7 +24,8 @@ int uz_flat_group_offsets(uint64_t n, const uint64_t *numels, const uint64_t *pa
 {
     uint64_t sum = 0;
     for (uint64_t i = 0; i < n; i++) {
-        offsets[i] = sum;
+        if (offsets)
+            offsets[i] = sum;
         if (!uz_add_u64(sum, numels[i], &sum) ||
             (paddings && !uz_add_u64(sum, paddings[i], &sum)) || sum > INT64_MAX)
             return uz_fail(err, UZ_CORRUPT,

@@ -34,8 +34,8 @@ bool uz_hp_fragment(uint64_t offset, uint64_t numel, uint64_t part_start, uint64
 
 /*
  * Offsets of n parameters in their flat group: one after another, each followed by its alignment
- * padding (`paddings` may be NULL for none). Gives the sum of all in *total; UZ_CORRUPT when it
- * does not fit 64 bits.
+ * padding (`paddings` may be NULL for none, `offsets` if only the sum is wanted). Gives the sum of
+ * all in *total; UZ_CORRUPT when it does not fit 64 bits.
  */
 int uz_flat_group_offsets(uint64_t n, const uint64_t *numels, const uint64_t *paddings,
                           uint64_t *offsets, uint64_t *total, struct uz_error *err);

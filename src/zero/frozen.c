@@ -141,12 +141,7 @@ int uz_frozen_read_slices(const struct uz_frozen *frozen, struct uz_torch_file *
                               "%llu (%s)",
                               (unsigned long long)view.numel, uz_dtype_name(view.dtype),
                               tensor->name, (unsigned long long)want, uz_dtype_name(tensor->dtype));
-        slices[i] = (struct uz_flat_view){
-            .storage = view.storage,
-            .first = view.first,
-            .numel = view.numel,
-            .dtype = view.dtype,
-        };
+        slices[i] = uz_flat_view_of(&view);
     }
     return UZ_OK;
 }

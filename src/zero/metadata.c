@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 
 /* A list may name one dictionary many times; no checkpoint has as many parameters as this. */
@@ -79,7 +80,7 @@ int uz_metadata_read(struct uz_metadata *metadata, const struct uz_torch_file *f
 int uz_metadata_agree(const struct uz_metadata *first, const char *first_path,
                       const struct uz_metadata *other, const char *other_path, struct uz_error *err)
 {
-    const char *name = strrchr(first_path, '/') ? strrchr(first_path, '/') + 1 : first_path;
+    const char *name = uz_path_name(first_path);
     if (first->has_steps != other->has_steps || first->global_steps != other->global_steps)
         return uz_fail_at(err, UZ_MISMATCH, other_path, UZ_NO_OFFSET,
                           "was saved at step %lld (global_steps), but %s at step %lld: shards of "

@@ -76,12 +76,7 @@ static int read_flat_view(const struct reader *r, const struct uz_node *node, co
         return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(r->file), UZ_NO_OFFSET,
                           "%s has elements of type %s, floating-point ones are expected", what,
                           uz_dtype_name(view.dtype));
-    *flat = (struct uz_flat_view){
-        .storage = view.storage,
-        .first = view.first,
-        .numel = view.numel,
-        .dtype = view.dtype,
-    };
+    *flat = uz_flat_view_of(&view);
     return UZ_OK;
 }
 
@@ -206,12 +201,10 @@ static int partition_size(const struct reader *r, size_t g, uint64_t *size, stru
     if (group->has_padding && r->rank + 1 < group->partition_count) {
         *size = group->fp32.numel + group->padding;
     } else {
-        uint64_t n = uz_params_in_group(r->params, g), total, *offsets;
-        UZ_TRY(uz_alloc(&offsets, n, sizeof *offsets, err));
-        int rc = uz_flat_group_offsets(n, r->params->numels + r->params->group_first[g],
-                                       group->alignment, offsets, &total, err);
-        free(offsets);
-        UZ_TRY(rc);
+        uint64_t total;
+        UZ_TRY(uz_flat_group_offsets(uz_params_in_group(r->params, g),
+                                     r->params->numels + r->params->group_first[g],
+                                     group->alignment, NULL, &total, err));
         *size = uz_partition_size(total, group->partition_count);
     }
     uint64_t end;

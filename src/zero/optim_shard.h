@@ -18,6 +18,12 @@ struct uz_flat_view {
     enum uz_dtype dtype;
 };
 
+/* The elements of a contiguous view. */
+static inline struct uz_flat_view uz_flat_view_of(const struct uz_view *view)
+{
+    return (struct uz_flat_view){view->storage, view->first, view->numel, view->dtype};
+}
+
 /* How a rank's param_slice_mappings compare with the linkage computed from partition offsets. */
 enum uz_mapping_verdict {
     UZ_MAPPING_ABSENT,      /* the file has none, or nothing of the group is on this rank */
