@@ -4,8 +4,8 @@
 # With --ci also those of the CI matrix (clang, sanitizers' runtime, linters, Python).
 set -eu
 
-build="gcc make autoconf automake libtool pkg-config libzip-dev libcjson-dev libdeflate-dev
-       libxxhash-dev uthash-dev libcunit1-dev xz-utils"
+build="gcc make autoconf automake libtool pkg-config libzip-dev libzstd-dev libpcre2-dev zlib1g-dev
+       libcjson-dev libdeflate-dev libxxhash-dev uthash-dev libcunit1-dev xz-utils"
 ci="clang clang-format shellcheck python3 python3-venv"
 
 wanted=$build

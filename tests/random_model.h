@@ -91,8 +91,8 @@ static inline uint32_t rm_place(struct random_model *m, unsigned char *bytes, si
         rm_must(!zip_set_file_compression(m->zip, (zip_uint64_t)entry, ZIP_CM_DEFLATE, 6), "zip");
         m->n_entries++;
         place.file = m->zip_file;
-        place.deflated = true;
-        place.zip_index = (uint64_t)entry;
+        place.packing = UZ_PACKED_DEFLATE;
+        place.entry = (uint64_t)entry;
     } else {
         place.file = (uint32_t)rng_below(RM_FILES);
         place.offset = m->used[place.file] + rng_below(50);
@@ -139,7 +139,7 @@ static inline void rm_finish(struct random_model *m)
         rm_must(write_file(m->paths[i], m->files[i], m->used[i]), m->paths[i]);
     rm_must(zip_close(m->zip) == 0, m->zip_path);
     m->zip = NULL;
-    rm_must(uz_model_finish(&m->model, NULL, NULL) == UZ_OK, "finish");
+    rm_must(uz_model_finish(&m->model, NULL) == UZ_OK, "finish");
 }
 
 static inline void rm_free(struct random_model *m)

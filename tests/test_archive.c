@@ -49,7 +49,7 @@ static void test_deflated(void)
     CHECK(uz_torch_is_tensor(uz_torch_root(file)));
     CHECK(uz_torch_tensor(file, uz_torch_root(file), "w", &view, &err) == UZ_OK);
     CHECK(view.storage.packing == UZ_PACKED_DEFLATE);
-    CHECK_EQ_U64(view.storage.zip_index, 2);
+    CHECK_EQ_U64(view.storage.entry, 2);
     CHECK_EQ_U64(view.storage.offset, 0);
     uz_torch_close(file);
 }

@@ -225,7 +225,7 @@ static void check_far(const uint64_t shape[2], const uint64_t stride[2], uint64_
             "tensor");
     rm_must(!uz_model_strided_map(&model, 2, shape, stride, &piece.map, NULL), "map");
     rm_must(!uz_model_add_piece(&model, &piece, NULL), "piece");
-    rm_must(!uz_model_finish(&model, NULL, NULL), "finish");
+    rm_must(!uz_model_finish(&model, NULL), "finish");
     output_make(&o, &model, UZ_POLICY_FP32, 0);
     int rc = output_run(&o, &model, 64, buffer_nbytes, 2, &result, &err);
     if (CHECK_F(rc == UZ_OK, "%s", err.message) &&
@@ -287,7 +287,7 @@ static void test_many_files(void)
                 "tensor");
         rm_must(!uz_model_add_piece(&model, &piece, NULL), "piece");
     }
-    rm_must(!uz_model_finish(&model, NULL, NULL), "finish");
+    rm_must(!uz_model_finish(&model, NULL), "finish");
     output_make(&o, &model, UZ_POLICY_FP32, 8);
     CHECK_EQ_U64(o.out.n_files, N + 1);
     CHECK_EQ_I64(output_run(&o, &model, 64, 64, 2, &result, &err), UZ_OK);

@@ -30,7 +30,7 @@ static uint32_t add(struct uz_model *model, const char *name, enum uz_role role,
 
 static void add_alias(struct uz_model *model, const char *name, uint32_t tensor)
 {
-    if (uz_model_add_alias(model, name, strlen(name), tensor, NULL) < 0)
+    if (uz_model_add_alias(model, name, strlen(name), tensor, UINT64_MAX, NULL) < 0)
         abort();
 }
 

@@ -92,10 +92,10 @@ static uint64_t mark_streams(const struct uz_plan *plan, unsigned char **marks)
                        piece->src + piece->n_elems * from > place->nbytes ||
                        (k > stream->first && piece->src < plan->stream_pieces[k - 1].src);
             for (uint64_t e = 0; e < piece->n_elems; e++) {
-                const unsigned char *src = m.files[place->deflated ? 0 : place->file] +
+                const unsigned char *src = m.files[place->packing ? 0 : place->file] +
                                            place->offset + piece->src + e * from;
                 n_wrong += !right_element(plan->out, piece->file, piece->dst + e * to, piece->from,
-                                          piece->to, place->deflated ? NULL : src);
+                                          piece->to, place->packing ? NULL : src);
                 for (size_t b = 0; b < to; b++)
                     marks[piece->file][piece->dst + e * to + b]++;
             }
@@ -186,7 +186,8 @@ static int plan_one(uint64_t src, const struct uz_shard_map *map, bool deflated,
     struct uz_model model;
     struct uz_plan plan = {0};
     const uint64_t shape[] = {4, 5};
-    const struct uz_place place = {.nbytes = 100, .deflated = deflated};
+    const struct uz_place place = {.nbytes = 100,
+                                   .packing = deflated ? UZ_PACKED_DEFLATE : UZ_PACKED_STORED};
     struct uz_target target = {.dtype = UZ_DTYPE_F32, .n_elems = 20};
     struct uz_out_file file = {.nbytes = 80, .n_targets = 1, .n_tensors = 1};
     const struct uz_out out = {
@@ -202,7 +203,7 @@ static int plan_one(uint64_t src, const struct uz_shard_map *map, bool deflated,
                                  &piece.tensor, NULL),
             "tensor");
     rm_must(!uz_model_add_piece(&model, &piece, NULL), "piece");
-    rm_must(!uz_model_finish(&model, NULL, NULL), "finish");
+    rm_must(!uz_model_finish(&model, NULL), "finish");
     int rc = uz_plan_build(&plan, &model, &out, 64, err);
     uz_plan_free(&plan);
     uz_model_free(&model);

@@ -73,7 +73,7 @@ static int compare_piece(struct comparer *c, const struct uz_tensor *tensor,
 static bool is_plain(const struct uz_model *model, const struct uz_piece *piece)
 {
     const struct uz_place *place = &model->places[piece->storage];
-    return !piece->map && !place->deflated && !place->big_endian;
+    return !piece->map && place->packing == UZ_PACKED_STORED && !place->big_endian;
 }
 
 static int compare_tensor(struct comparer *c, uint32_t index, struct uz_error *err)

@@ -49,9 +49,9 @@ int uz_worker_scatter(struct uz_worker *worker, const struct uz_stream *stream,
     const struct uz_place *place = &worker->plan->model->places[stream->place];
     struct uz_entry_stream *inflater = NULL;
     *nbytes_written = 0;
-    if (place->deflated)
+    if (place->packing)
         UZ_TRY(uz_entry_stream_open(&inflater, worker->plan->model->files[place->file],
-                                    place->zip_index, err));
+                                    place->entry, err));
     int rc = UZ_OK;
     for (size_t i = 0; i < stream->n && rc == UZ_OK; i++)
         rc = scatter_piece(worker, place, inflater, &worker->plan->stream_pieces[stream->first + i],

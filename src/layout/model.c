@@ -7,6 +7,8 @@
 
 #include "base/utf8.h"
 
+enum { MAX_STATES = 1024 }; /* a few; looked up one after another */
+
 int uz_model_init(struct uz_model *model, const struct uz_limits *limits, struct uz_error *err)
 {
     *model = (struct uz_model){
@@ -19,7 +21,11 @@ int uz_model_init(struct uz_model *model, const struct uz_limits *limits, struct
         uz_model_free(model);
         return uz_fail_nomem(err, sizeof *model);
     }
-    return UZ_OK;
+    uint32_t weight;
+    int rc = uz_model_add_state(model, "fp32", strlen("fp32"), &weight, err);
+    if (rc < 0)
+        uz_model_free(model);
+    return rc;
 }
 
 void uz_model_free(struct uz_model *model)
@@ -32,6 +38,7 @@ void uz_model_free(struct uz_model *model)
     free(model->pieces);
     free(model->lp_pieces);
     free(model->aliases);
+    free(model->states);
     uz_map_free(model->names);
     uz_arena_free(model->arena);
     *model = (struct uz_model){0};
@@ -91,29 +98,75 @@ static int check_name(const struct uz_model *model, const char *name, size_t nby
     return UZ_OK;
 }
 
+/* Appends a tensor; name and shape are borrowed from the arena. */
+static int append_tensor(struct uz_model *model, const struct uz_tensor *tensor, uint32_t *index,
+                         struct uz_error *err)
+{
+    if (model->n_tensors >= model->max_tensors || model->n_tensors >= UZ_NONE)
+        return uz_fail(err, UZ_LIMIT, "more than %zu tensors", model->n_tensors);
+    UZ_TRY(uz_reserve(&model->tensors, &model->cap_tensors, (uint64_t)model->n_tensors + 1,
+                      sizeof *model->tensors, err));
+    *index = (uint32_t)model->n_tensors;
+    model->tensors[model->n_tensors++] = *tensor;
+    return UZ_OK;
+}
+
 int uz_model_add_tensor(struct uz_model *model, const char *name, size_t name_nbytes,
                         enum uz_role role, enum uz_dtype dtype, unsigned ndim,
                         const uint64_t *shape, uint32_t *tensor, struct uz_error *err)
 {
     UZ_TRY(check_name(model, name, name_nbytes, err));
-    if (model->n_tensors >= model->max_tensors || model->n_tensors >= UZ_NONE)
-        return uz_fail(err, UZ_LIMIT, "more than %zu tensors", model->n_tensors);
-    struct uz_tensor new_tensor = {.role = role, .dtype = dtype, .ndim = ndim, .lp = UZ_NONE};
+    struct uz_tensor new_tensor = {
+        .role = role,
+        .param = (uint32_t)model->n_tensors,
+        .order = model->n_tensors,
+        .dtype = dtype,
+        .ndim = ndim,
+        .lp = UZ_NONE,
+    };
     UZ_TRY(uz_shape_numel(ndim, shape, &new_tensor.numel, err));
     uint64_t *shape_copy;
     UZ_TRY(uz_arena_alloc(model->arena, ndim, sizeof *shape_copy, &shape_copy, err));
     memcpy(shape_copy, shape, ndim * sizeof *shape_copy);
     new_tensor.shape = shape_copy;
     UZ_TRY(uz_arena_strndup(model->arena, name, name_nbytes, &new_tensor.name, err));
-    UZ_TRY(uz_reserve(&model->tensors, &model->cap_tensors, (uint64_t)model->n_tensors + 1,
-                      sizeof *model->tensors, err));
     bool present;
     UZ_TRY(uz_map_add(model->names, new_tensor.name, name_nbytes, model->n_tensors, &present, err));
     if (present)
         return uz_fail(err, UZ_CORRUPT, "the name %s occurs twice", new_tensor.name);
-    *tensor = (uint32_t)model->n_tensors;
-    model->tensors[model->n_tensors++] = new_tensor;
+    return append_tensor(model, &new_tensor, tensor, err);
+}
+
+int uz_model_add_state(struct uz_model *model, const char *name, size_t name_nbytes,
+                       uint32_t *state, struct uz_error *err)
+{
+    for (size_t i = 0; i < model->n_states; i++)
+        if (strlen(model->states[i]) == name_nbytes &&
+            !memcmp(model->states[i], name, name_nbytes)) {
+            *state = (uint32_t)i;
+            return UZ_OK;
+        }
+    UZ_TRY(check_name(model, name, name_nbytes, err));
+    if (model->n_states >= MAX_STATES)
+        return uz_fail(err, UZ_LIMIT, "more than %d optimizer states", MAX_STATES);
+    UZ_TRY(uz_reserve(&model->states, &model->cap_states, (uint64_t)model->n_states + 1,
+                      sizeof *model->states, err));
+    UZ_TRY(uz_arena_strndup(model->arena, name, name_nbytes, &model->states[model->n_states], err));
+    *state = (uint32_t)model->n_states++;
     return UZ_OK;
+}
+
+int uz_model_add_state_tensor(struct uz_model *model, uint32_t param, uint32_t state,
+                              enum uz_dtype dtype, uint32_t *tensor, struct uz_error *err)
+{
+    struct uz_tensor made = model->tensors[param];
+    made.role = UZ_ROLE_STATE;
+    made.state = state;
+    made.param = param;
+    made.dtype = dtype;
+    made.lp_dtype = UZ_DTYPE_INVALID;
+    made.lp = UZ_NONE;
+    return append_tensor(model, &made, tensor, err);
 }
 
 static int append_piece(struct uz_piece **pieces, size_t *n, size_t *cap,
@@ -166,7 +219,7 @@ int uz_model_strided_map(struct uz_model *model, unsigned ndim, const uint64_t *
 }
 
 int uz_model_add_alias(struct uz_model *model, const char *name, size_t name_nbytes,
-                       uint32_t tensor, struct uz_error *err)
+                       uint32_t tensor, uint64_t order, struct uz_error *err)
 {
     UZ_TRY(check_name(model, name, name_nbytes, err));
     if (model->n_aliases >= model->max_tensors)
@@ -179,6 +232,7 @@ int uz_model_add_alias(struct uz_model *model, const char *name, size_t name_nby
     struct uz_alias *alias = &model->aliases[model->n_aliases];
     UZ_TRY(uz_arena_strndup(model->arena, name, name_nbytes, &alias->name, err));
     alias->tensor = tensor;
+    alias->order = order;
     model->n_aliases++;
     return UZ_OK;
 }
@@ -193,17 +247,29 @@ bool uz_model_find(const struct uz_model *model, const char *name, size_t name_n
     return true;
 }
 
+/* Where a tensor goes. */
 struct ranked {
-    uint64_t rank;
+    uint32_t state;
     uint32_t old_index;
+    uint64_t order;
 };
 
 static int by_rank(const void *a, const void *b)
 {
     const struct ranked *left = a, *right = b;
-    if (left->rank != right->rank)
-        return left->rank < right->rank ? -1 : 1;
+    if (left->state != right->state)
+        return left->state < right->state ? -1 : 1;
+    if (left->order != right->order)
+        return left->order < right->order ? -1 : 1;
     return left->old_index < right->old_index ? -1 : 1;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    const struct uz_alias *left = a, *right = b;
+    if (left->order != right->order)
+        return left->order < right->order ? -1 : 1;
+    return strcmp(left->name, right->name);
 }
 
 /* Moves the tensors into the order of `order` and renumbers all that names them. */
@@ -222,6 +288,8 @@ static int apply_order(struct uz_model *model, const struct ranked *order, struc
         sorted[i] = model->tensors[order[i].old_index];
         new_index[order[i].old_index] = (uint32_t)i;
     }
+    for (size_t i = 0; i < model->n_tensors; i++)
+        sorted[i].param = new_index[sorted[i].param];
     for (size_t i = 0; i < model->n_pieces; i++)
         model->pieces[i].tensor = new_index[model->pieces[i].tensor];
     for (size_t i = 0; i < model->n_lp_pieces; i++)
@@ -235,12 +303,16 @@ static int apply_order(struct uz_model *model, const struct ranked *order, struc
     return UZ_OK;
 }
 
-static int sort_tensors(struct uz_model *model, const uint64_t *rank, struct uz_error *err)
+static int sort_tensors(struct uz_model *model, struct uz_error *err)
 {
     struct ranked *order;
     UZ_TRY(uz_alloc(&order, model->n_tensors, sizeof *order, err));
     for (size_t i = 0; i < model->n_tensors; i++)
-        order[i] = (struct ranked){.rank = rank[i], .old_index = (uint32_t)i};
+        order[i] = (struct ranked){
+            .state = model->tensors[i].state,
+            .old_index = (uint32_t)i,
+            .order = model->tensors[i].order,
+        };
     qsort(order, model->n_tensors, sizeof *order, by_rank);
     int rc = apply_order(model, order, err);
     free(order);
@@ -251,7 +323,8 @@ static int sort_tensors(struct uz_model *model, const uint64_t *rank, struct uz_
         return uz_fail_nomem(err, sizeof(void *));
     for (size_t i = 0; i < model->n_tensors; i++) {
         const char *name = model->tensors[i].name;
-        UZ_TRY(uz_map_add(model->names, name, strlen(name), i, NULL, err));
+        if (model->tensors[i].role != UZ_ROLE_STATE)
+            UZ_TRY(uz_map_add(model->names, name, strlen(name), i, NULL, err));
     }
     return UZ_OK;
 }
@@ -275,10 +348,12 @@ static int by_place(const void *a, const void *b)
     return left_begin < right_begin ? -1 : left_begin > right_begin;
 }
 
-int uz_model_finish(struct uz_model *model, const uint64_t *rank, struct uz_error *err)
+int uz_model_finish(struct uz_model *model, struct uz_error *err)
 {
-    if (rank && model->n_tensors > 0)
-        UZ_TRY(sort_tensors(model, rank, err));
+    if (model->n_tensors > 0)
+        UZ_TRY(sort_tensors(model, err));
+    if (model->n_aliases > 1)
+        qsort(model->aliases, model->n_aliases, sizeof *model->aliases, by_order);
     if (model->n_pieces > 0)
         qsort(model->pieces, model->n_pieces, sizeof *model->pieces, by_place);
     uint64_t next = 0;

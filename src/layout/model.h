@@ -13,18 +13,19 @@
 #include "base/error.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/packing.h"
 #include "layout/piece.h"
 
 #define UZ_NONE UINT32_MAX
 
 /* Bytes of elements in a file. */
 struct uz_place {
-    uint32_t file;   /* index into files */
-    bool deflated;   /* compressed zip entry `zip_index` of the file; `offset` counts inside it */
+    uint32_t file; /* index into files */
+    enum uz_packing packing;
     bool big_endian; /* order of the bytes in an element */
-    uint64_t offset; /* byte where element 0 lies */
+    uint64_t offset; /* byte of the file where element 0 lies; 0 if packed */
     uint64_t nbytes; /* bytes that belong to it */
-    uint64_t zip_index; /* entry in the file's central directory, if deflated */
+    uint64_t entry;  /* which stream of the file it is in, if packed */
 };
 
 /* What a tensor is to the model, which decides the dtype it gets in an output. */
@@ -32,12 +33,19 @@ enum uz_role {
     UZ_ROLE_PARAM,  /* has a high-precision master, which is what the pieces hold */
     UZ_ROLE_FROZEN, /* a parameter without a master: frozen, or of zero elements */
     UZ_ROLE_BUFFER, /* not a parameter: running statistics, counters */
+    UZ_ROLE_STATE,  /* an optimizer state of a parameter: a tensor of the parameter's shape */
 };
 
+/* Number of the state that a weight is of itself: uz_model.states[UZ_STATE_WEIGHT] is "fp32". */
+enum { UZ_STATE_WEIGHT = 0 };
+
 struct uz_tensor {
-    const char *name;
+    const char *name; /* of the parameter or buffer; a state has that of its parameter */
     enum uz_role role;
-    enum uz_dtype dtype;    /* of the elements in the pieces */
+    uint32_t state;      /* index into uz_model.states; UZ_STATE_WEIGHT unless the role is STATE */
+    uint32_t param;      /* of a STATE: the tensor that is its parameter; else the tensor itself */
+    uint64_t order;      /* place in the module; set by readers, else the order of adding */
+    enum uz_dtype dtype; /* of the elements in the pieces */
     enum uz_dtype lp_dtype; /* of the low-precision copy, UZ_DTYPE_INVALID if unknown */
     unsigned ndim;
     const uint64_t *shape;
@@ -51,6 +59,7 @@ struct uz_tensor {
 struct uz_alias {
     const char *name;
     uint32_t tensor;
+    uint64_t order; /* place in the module, comparable with that of tensors */
 };
 
 /*
@@ -70,8 +79,10 @@ struct uz_model {
     size_t n_lp_pieces, cap_lp_pieces;
     struct uz_alias *aliases;
     size_t n_aliases, cap_aliases;
+    const char **states; /* names of the states that tensors are of; "fp32" is the weight itself */
+    size_t n_states, cap_states;
     struct uz_arena *arena;
-    struct uz_map *names; /* tensor name -> index */
+    struct uz_map *names; /* tensor name -> index; states are not in it */
     uint64_t max_tensors;
     uint64_t max_name_bytes;
 };
@@ -95,6 +106,14 @@ int uz_model_add_tensor(struct uz_model *model, const char *name, size_t name_nb
                         enum uz_role role, enum uz_dtype dtype, unsigned ndim,
                         const uint64_t *shape, uint32_t *tensor, struct uz_error *err);
 
+/* Number of the optimizer state called `name` (copied, added if it is new) in *state. */
+int uz_model_add_state(struct uz_model *model, const char *name, size_t name_nbytes,
+                       uint32_t *state, struct uz_error *err);
+
+/* Adds state number `state` of the parameter `param`, without pieces; its index in *tensor. */
+int uz_model_add_state_tensor(struct uz_model *model, uint32_t param, uint32_t state,
+                              enum uz_dtype dtype, uint32_t *tensor, struct uz_error *err);
+
 /* Adds a piece of a tensor, in any order; without elements it is dropped. */
 int uz_model_add_piece(struct uz_model *model, const struct uz_piece *piece, struct uz_error *err);
 
@@ -110,17 +129,17 @@ int uz_model_strided_map(struct uz_model *model, unsigned ndim, const uint64_t *
                          struct uz_error *err);
 
 int uz_model_add_alias(struct uz_model *model, const char *name, size_t name_nbytes,
-                       uint32_t tensor, struct uz_error *err);
+                       uint32_t tensor, uint64_t order, struct uz_error *err);
 
 /* True and the index of the tensor with that name. */
 bool uz_model_find(const struct uz_model *model, const char *name, size_t name_nbytes,
                    uint32_t *tensor);
 
 /*
- * Sorts tensors by `rank` (an array with a number for each tensor, NULL: as added) and pieces by
- * tensor and place, and proves that each tensor is covered exactly.
+ * Sorts tensors by state (the weights first) and order, pieces by tensor and place, aliases by
+ * order, and proves that each tensor is covered exactly.
  */
-int uz_model_finish(struct uz_model *model, const uint64_t *rank, struct uz_error *err);
+int uz_model_finish(struct uz_model *model, struct uz_error *err);
 
 /* Product of the shape in *numel; UZ_CORRUPT when it or its bytes do not fit 63 bits. */
 int uz_shape_numel(unsigned ndim, const uint64_t *shape, uint64_t *numel, struct uz_error *err);

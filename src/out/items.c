@@ -95,11 +95,13 @@ static int list_items(struct uz_items *items, const struct uz_model *model, cons
         }
         enum uz_dtype dtype = uz_output_dtype(tensor, policy);
         item_of[i] = items->n;
-        items->items[items->n++] = (struct uz_item){
+        items->n++;
+        items->items[items->n - 1] = (struct uz_item){
             .name = names[i],
             .tensor = (uint32_t)i,
             .dtype = dtype,
             .nbytes = tensor->numel * uz_dtype_size(dtype),
+            .holder = items->n - 1,
         };
         if (!uz_add_u64(total, tensor->numel * uz_dtype_size(dtype), &total))
             total = UINT64_MAX; /* and so it stays: no sum with it fits */

@@ -16,6 +16,7 @@ struct uz_item {
     uint32_t tensor;
     enum uz_dtype dtype;
     uint64_t nbytes;
+    size_t holder; /* the item whose data it shares (an earlier one), or its own index */
 };
 
 /* A name that is not written because the same data stands under another. */

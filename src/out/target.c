@@ -9,6 +9,9 @@ void uz_out_free(struct uz_out *out)
     for (size_t i = 0; i < out->n_files; i++) {
         free(out->files[i].name);
         free(out->files[i].head);
+        free(out->files[i].blobs);
+        free(out->files[i].blob_data);
+        free(out->files[i].crcs);
     }
     free(out->files);
     free(out->targets);

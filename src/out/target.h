@@ -16,14 +16,34 @@ struct uz_target {
     uint64_t offset;
 };
 
+/* Bytes of a file beyond its head that are no tensor's: headers between targets, a directory. */
+struct uz_blob {
+    uint64_t offset; /* in the file */
+    uint64_t nbytes;
+    char *data; /* in the file's blob_data */
+};
+
+/* Four bytes of a head or blob that hold, little-endian, the CRC-32 of a target's bytes. */
+struct uz_crc_slot {
+    size_t target; /* index into uz_out.targets */
+    char *at;      /* filled in by the engine when the target's bytes are known */
+};
+
 /*
- * A file: `head`, then its targets one after another without gaps; every target begins at a
- * multiple of its element size counted from the end of the head. Without targets it is the head.
+ * A file: `head`, then its targets in the order of their offsets, with the blobs (by offset) in the
+ * gaps between them and behind the last. Every byte belongs to one of them; every target begins at
+ * a multiple of its element size counted from the end of the head. Without targets and blobs it is
+ * the head.
  */
 struct uz_out_file {
     char *name; /* within the output folder */
     char *head;
     uint64_t head_nbytes;
+    struct uz_blob *blobs;
+    size_t n_blobs;
+    char *blob_data;          /* owns the bytes of all blobs */
+    struct uz_crc_slot *crcs; /* by target; slots of one target follow one another */
+    size_t n_crcs;
     uint64_t nbytes; /* of the whole file */
     size_t first_target, n_targets;
     size_t n_tensors; /* those without elements, which need no target, included */

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool any_deflated(const struct uz_model *model)
+static bool any_packed(const struct uz_model *model)
 {
     for (size_t i = 0; i < model->n_places; i++)
-        if (model->places[i].deflated)
+        if (model->places[i].packing)
             return true;
     return false;
 }
@@ -16,7 +16,7 @@ static bool any_deflated(const struct uz_model *model)
 static bool needs_stream(const struct uz_model *model, const struct uz_tensor *tensor)
 {
     for (uint64_t i = 0; i < tensor->n_pieces; i++)
-        if (model->places[model->pieces[tensor->first_piece + i].storage].deflated)
+        if (model->places[model->pieces[tensor->first_piece + i].storage].packing)
             return true;
     return false;
 }
@@ -69,10 +69,10 @@ static int compare_places(const struct uz_model *model, uint32_t a, uint32_t b)
     const struct uz_place *x = &model->places[a], *y = &model->places[b];
     if (x->file != y->file)
         return x->file < y->file ? -1 : 1;
-    if (x->deflated != y->deflated)
-        return x->deflated ? 1 : -1;
-    if (x->deflated)
-        return x->zip_index < y->zip_index ? -1 : x->zip_index > y->zip_index;
+    if (x->packing != y->packing)
+        return x->packing < y->packing ? -1 : 1;
+    if (x->packing)
+        return x->entry < y->entry ? -1 : x->entry > y->entry;
     return a < b ? -1 : a > b;
 }
 
@@ -104,7 +104,7 @@ int uz_plan_streams(struct uz_plan *plan, struct uz_error *err)
 {
     const struct uz_out *out = plan->out;
     size_t cap = 0;
-    if (!any_deflated(plan->model))
+    if (!any_packed(plan->model))
         return UZ_OK;
     UZ_TRY(uz_alloc(&plan->streamed, out->n_targets, sizeof *plan->streamed, err));
     for (uint32_t file = 0; file < out->n_files; file++)

@@ -7,24 +7,19 @@
 #include <unzero/limits.h>
 
 #include "base/error.h"
+#include "base/packing.h"
 #include "torch/node.h"
 
 #define UZ_MAX_NDIM 64
 
 struct uz_torch_file;
 
-/* How the bytes of a storage lie in its file. */
-enum uz_packing {
-    UZ_PACKED_STORED,  /* as they are, at `offset` */
-    UZ_PACKED_DEFLATE, /* inside zip entry number `zip_index`; `offset` is 0 */
-};
-
 /* Where a storage is: enough to read it later with the file closed. */
 struct uz_storage {
-    uint64_t key;       /* number of this storage within the file: equal keys share memory */
-    uint64_t offset;    /* byte in the file, see uz_packing */
-    uint64_t nbytes;    /* bytes of data */
-    uint64_t zip_index; /* entry in the archive's central directory */
+    uint64_t key;    /* number of this storage within the file: equal keys share memory */
+    uint64_t offset; /* byte in the file if UZ_PACKED_STORED, else 0 */
+    uint64_t nbytes; /* bytes of data */
+    uint64_t entry;  /* which stream of the file it is in (see torch/stream.h), if packed */
     enum uz_packing packing;
     bool big_endian;
 };

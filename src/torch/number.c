@@ -80,8 +80,8 @@ static int tensor_number(struct uz_torch_file *file, const struct uz_node *node,
                           "%s: a tensor of %llu elements stands where a number must", what,
                           (unsigned long long)view.numel);
     size_t itemsize = uz_dtype_size(view.dtype);
-    int rc = uz_zip_read_at(file->zip, view.storage.zip_index, view.first * itemsize, data,
-                            itemsize, err);
+    int rc =
+        uz_zip_read_at(file->zip, view.storage.entry, view.first * itemsize, data, itemsize, err);
     if (rc < 0)
         return uz_context(err, rc, "%s", what);
     uint64_t bits = 0;

@@ -203,7 +203,7 @@ static int place_storage(struct uz_torch_file *file, const struct call *call, ui
         .key = index,
         .offset = entry.deflated ? 0 : offset,
         .nbytes = nbytes,
-        .zip_index = index,
+        .entry = index,
         .packing = entry.deflated ? UZ_PACKED_DEFLATE : UZ_PACKED_STORED,
         .big_endian = file->big_endian,
     };

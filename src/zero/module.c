@@ -186,8 +186,8 @@ static int index_aliases(const struct uz_module_reader *r, const struct uz_map *
 }
 
 /* Ties the accepted aliases to their tensors, following aliases of aliases. */
-static int add_aliases(const struct uz_module_reader *r, const struct uz_map *aliases,
-                       struct uz_error *err)
+static int add_aliases(const struct uz_module_reader *r, const struct uz_map *module,
+                       const struct uz_map *aliases, struct uz_error *err)
 {
     const struct uz_dict *shared =
         uz_node_dict(uz_node_get(uz_torch_root(r->file), "shared_params"));
@@ -205,7 +205,8 @@ static int add_aliases(const struct uz_module_reader *r, const struct uz_map *al
             return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
                               "%.*s shares the data of %.*s, which is nowhere to be found",
                               (int)alias->nbytes, alias->data, (int)holder->nbytes, holder->data);
-        UZ_TRY(uz_model_add_alias(r->model, alias->data, alias->nbytes, tensor, err));
+        uz_map_get(module, alias->data, alias->nbytes, &next);
+        UZ_TRY(uz_model_add_alias(r->model, alias->data, alias->nbytes, tensor, next, err));
     }
     return UZ_OK;
 }
@@ -263,25 +264,22 @@ static int check_buffers(const struct uz_module_reader *r, struct uz_error *err)
     return UZ_OK;
 }
 
-/* Place of every tensor in the module's order; what the module lacks comes after it. */
-static int order_of(const struct uz_module_reader *r, const struct uz_map *module, uint64_t n_names,
-                    uint64_t **order, struct uz_error *err)
+/* Tensors take the module's order; what the module lacks comes after it. */
+static void set_order(const struct uz_module_reader *r, const struct uz_map *module,
+                      uint64_t n_names)
 {
-    UZ_TRY(uz_alloc(order, r->model->n_tensors, sizeof **order, err));
     for (size_t i = 0; i < r->model->n_tensors; i++) {
-        const char *name = r->model->tensors[i].name;
-        if (!uz_map_get(module, name, strlen(name), &(*order)[i]))
-            (*order)[i] = n_names + i;
+        struct uz_tensor *tensor = &r->model->tensors[i];
+        if (!uz_map_get(module, tensor->name, strlen(tensor->name), &tensor->order))
+            tensor->order = n_names + i;
     }
-    return UZ_OK;
 }
 
-int uz_module_read(const struct uz_module_reader *r, uint64_t **order, struct uz_error *err)
+int uz_module_read(const struct uz_module_reader *r, struct uz_error *err)
 {
     const struct uz_dict *pairs = uz_node_dict(uz_node_get(uz_torch_root(r->file), "module"));
     struct uz_map *module = uz_map_new(), *aliases = uz_map_new(), *buffers = NULL;
     int rc = UZ_OK;
-    *order = NULL;
     if (!module || !aliases)
         rc = uz_fail_nomem(err, sizeof(void *));
     else if (!pairs)
@@ -299,9 +297,9 @@ int uz_module_read(const struct uz_module_reader *r, uint64_t **order, struct uz
     if (rc == UZ_OK)
         rc = check_buffers(r, err);
     if (rc == UZ_OK)
-        rc = add_aliases(r, aliases, err);
+        rc = add_aliases(r, module, aliases, err);
     if (rc == UZ_OK)
-        rc = order_of(r, module, pairs->n, order, err);
+        set_order(r, module, pairs->n);
     uz_map_free(buffers);
     uz_map_free(aliases);
     uz_map_free(module);

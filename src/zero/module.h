@@ -21,10 +21,9 @@ struct uz_module_reader {
 
 /*
  * Adds buffers, parameters that stand only in `module` (frozen under ZeRO-1, or without elements),
- * low-precision copies, and aliases. Gives a malloc'ed array with each tensor's place in the
- * module's order, for uz_model_finish. Entries that no rule explains are an error if they are
- * parameters without data, else a warning.
+ * low-precision copies, and aliases, and sets each tensor's place in the order. Entries that no
+ * rule explains are an error if they are parameters without data, else a warning.
  */
-int uz_module_read(const struct uz_module_reader *reader, uint64_t **order, struct uz_error *err);
+int uz_module_read(const struct uz_module_reader *reader, struct uz_error *err);
 
 #endif

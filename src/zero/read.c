@@ -26,7 +26,6 @@ struct reading {
     struct uz_notes *notes;
     struct uz_params params;
     struct uz_frozen frozen;
-    uint64_t *order; /* place of each tensor in the module */
     uint64_t world;
     struct uz_optim_shard *shards; /* of each rank */
     uint32_t *optim_files;         /* their files in the model */
@@ -136,7 +135,7 @@ static int read_open_first(struct reading *r, struct uz_torch_file *file, uint32
         .model = r->model,
         .notes = r->notes,
     };
-    UZ_TRY(uz_module_read(&module, &r->order, err));
+    UZ_TRY(uz_module_read(&module, err));
     return uz_frozen_report_absent(file, r->model, r->notes, err);
 }
 
@@ -336,7 +335,7 @@ static int join(struct reading *r, int stage, struct uz_error *err)
     } else {
         UZ_TRY(uz_join_stage12(r->model, &r->params, &ranks, err));
     }
-    return uz_model_finish(r->model, r->order, err);
+    return uz_model_finish(r->model, err);
 }
 
 static int read_checkpoint(struct reading *r, const char *path, struct uz_error *err)
@@ -383,7 +382,6 @@ static void free_reading(struct reading *r)
     free(r->optim_files);
     free(r->model_files);
     free(r->metadata);
-    free(r->order);
     uz_params_free(&r->params);
     uz_topology_free(&r->topology);
 }

@@ -7,11 +7,11 @@ int uz_source_add_place(struct uz_model *model, uint32_t file, const struct uz_s
 {
     struct uz_place made = {
         .file = file,
-        .deflated = storage->packing == UZ_PACKED_DEFLATE,
+        .packing = storage->packing,
         .big_endian = storage->big_endian,
         .offset = storage->offset,
         .nbytes = storage->nbytes,
-        .zip_index = storage->zip_index,
+        .entry = storage->entry,
     };
     return uz_model_add_place(model, &made, place, err);
 }
