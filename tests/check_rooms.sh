@@ -11,7 +11,8 @@ allowed_rooms() {
     case $1 in
     base | kernels | cli) ;;
     layout | torch) echo base ;;
-    zero | out) echo base layout torch ;;
+    zero) echo base kernels layout torch ;;
+    out) echo base layout torch ;;
     plan) echo base layout out ;;
     engine) echo base kernels layout torch plan out ;;
     check) echo base kernels layout zero out plan engine ;;

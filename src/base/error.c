@@ -167,6 +167,13 @@ int uz_context(struct uz_error *err, int status, const char *fmt, ...)
     return status;
 }
 
+int uz_hint(struct uz_error *err, int status, const char *hint)
+{
+    if (err && err->status != UZ_OK)
+        append(err, hint);
+    return status;
+}
+
 int uz_error_in_file(struct uz_error *err, int status, const char *file)
 {
     if (err && err->status != UZ_OK && !err->file[0])

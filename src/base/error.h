@@ -46,6 +46,9 @@ int uz_fail_nomem(struct uz_error *err, uint64_t nbytes);
 /* Puts "context: " before the message of a failure that passes through; returns `status`. */
 int uz_context(struct uz_error *err, int status, const char *fmt, ...) UZ_PRINTF(3, 4);
 
+/* Appends what to do to the message of a failure that passes through; returns `status`. */
+int uz_hint(struct uz_error *err, int status, const char *hint);
+
 /* Names the file of a failure that has none yet; returns `status`. */
 int uz_error_in_file(struct uz_error *err, int status, const char *file);
 

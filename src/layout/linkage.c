@@ -61,6 +61,13 @@ struct uz_partition_books uz_books_of_last_rank(uint64_t total, uint64_t part_si
     return (struct uz_partition_books){.numel = part_size - cut, .padding = padding};
 }
 
+struct uz_partition_books uz_books_of_bf16_optimizer(uint64_t total, uint64_t part_size,
+                                                     uint64_t world, uint64_t rank)
+{
+    uint64_t padding = rank + 1 < world ? 0 : part_size * world - total;
+    return (struct uz_partition_books){.numel = part_size, .padding = padding};
+}
+
 uint64_t uz_partition_size(uint64_t total, uint64_t world)
 {
     return uz_ceil_div(total, 2 * world) * 2;

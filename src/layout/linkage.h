@@ -61,6 +61,10 @@ struct uz_partition_books uz_books_of_each_rank(uint64_t total, uint64_t part_si
 struct uz_partition_books uz_books_of_last_rank(uint64_t total, uint64_t part_size, uint64_t world,
                                                 uint64_t rank);
 
+/* BF16_Optimizer stores every partition whole and books all padding on the last rank. */
+struct uz_partition_books uz_books_of_bf16_optimizer(uint64_t total, uint64_t part_size,
+                                                     uint64_t world, uint64_t rank);
+
 /* DeepSpeed's rule for the size of partitions: the flat buffer is a multiple of 2 * world. */
 uint64_t uz_partition_size(uint64_t total, uint64_t world);
 

@@ -72,6 +72,10 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
 int uz_torch_shape(const struct uz_torch_file *file, const struct uz_node *node, const char *what,
                    unsigned *ndim, uint64_t shape[UZ_MAX_NDIM], struct uz_error *err);
 
+/* Bytes [first, first + nbytes) of a storage's content, in the byte order of the file. */
+int uz_torch_read(struct uz_torch_file *file, const struct uz_storage *storage, uint64_t first,
+                  void *buf, size_t nbytes, struct uz_error *err);
+
 /*
  * The value of a number that may be stored as INT, FLOAT or a tensor of one element (the `step` of
  * optimizers): reads the element from the file.

@@ -69,6 +69,12 @@ static bool decode(enum uz_dtype dtype, uint64_t bits, double *value)
     }
 }
 
+int uz_torch_read(struct uz_torch_file *file, const struct uz_storage *storage, uint64_t first,
+                  void *buf, size_t nbytes, struct uz_error *err)
+{
+    return uz_zip_read_at(file->zip, storage->entry, first, buf, nbytes, err);
+}
+
 static int tensor_number(struct uz_torch_file *file, const struct uz_node *node, const char *what,
                          double *value, struct uz_error *err)
 {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ZeRO 1 and 2: pieces from the lp -> hp mapping of each rank. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "layout/linkage.h"
 #include "layout/split.h"
 #include "zero/join.h"
+#include "zero/optim_state.h"
 #include "zero/source.h"
 
 /* One group while it is joined. */
@@ -35,6 +37,8 @@ static int find_part_size(struct group *group, const struct uz_model *model,
     uint64_t by_rule = uz_partition_size(group->total, ranks->world);
     const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
     group->part_size = first->has_padding ? first->fp32.numel + first->padding : by_rule;
+    if (ranks->shards[0].bf16_optimizer)
+        group->part_size = first->fp32.numel;
     uint64_t sum;
     if (!uz_mul_u64(group->part_size, ranks->world, &sum) || sum > INT64_MAX)
         return mismatch(model, ranks, 0, err, "the partitions of a group are beyond 63 bits");
@@ -54,12 +58,14 @@ static bool fits_books(const struct uz_optim_group *part, struct uz_partition_bo
            (!part->has_padding || part->padding == books.padding);
 }
 
-/* A partition is stored without the padding at its end, as one of the two ways to book it tells. */
+/* A partition is stored without the padding at its end, as one of the ways to book it tells. */
 static int check_partition(const struct group *group, const struct uz_model *model,
                            const struct uz_ranks *ranks, uint64_t rank, struct uz_error *err)
 {
     const struct uz_optim_group *part = &ranks->shards[rank].groups[group->index];
     struct uz_partition_books books = uz_books_of_each_rank(group->total, group->part_size, rank);
+    if (ranks->shards[rank].bf16_optimizer)
+        books = uz_books_of_bf16_optimizer(group->total, group->part_size, ranks->world, rank);
     if (fits_books(part, books) ||
         fits_books(part, uz_books_of_last_rank(group->total, group->part_size, ranks->world, rank)))
         return UZ_OK;
@@ -87,27 +93,31 @@ static uint64_t first_param_after(const struct group *group, uint64_t start)
     return low;
 }
 
-static int add_rank(const struct group *group, struct uz_model *model,
-                    const struct uz_params *params, const struct uz_ranks *ranks, uint64_t rank,
+/*
+ * The pieces that a rank's partition, or one of its states, gives to the group's parameters, which
+ * are the tensors from first_tensor on.
+ */
+static int add_rank(const struct group *group, struct uz_model *model, const struct uz_ranks *ranks,
+                    uint64_t rank, const struct uz_flat_view *view, uint32_t first_tensor,
                     struct uz_error *err)
 {
-    const struct uz_flat_view *fp32 = &ranks->shards[rank].groups[group->index].fp32;
     uint64_t start = rank * group->part_size;
+    uint64_t size = view->numel < group->part_size ? view->numel : group->part_size;
     uint32_t place;
-    if (fp32->numel == 0)
+    if (size == 0)
         return UZ_OK;
-    UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank], &fp32->storage, &place, err));
+    UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank], &view->storage, &place, err));
     for (uint64_t p = first_param_after(group, start);
-         p < group->n_params && group->offsets[p] < start + fp32->numel; p++) {
+         p < group->n_params && group->offsets[p] < start + size; p++) {
         struct uz_hp_fragment fragment;
-        if (!uz_hp_fragment(group->offsets[p], group->numels[p], start, fp32->numel, &fragment))
+        if (!uz_hp_fragment(group->offsets[p], group->numels[p], start, size, &fragment))
             continue;
         struct uz_piece piece = {
-            .tensor = (uint32_t)(params->group_first[group->index] + p),
+            .tensor = first_tensor + (uint32_t)p,
             .storage = place,
             .lo = fragment.lp.start,
             .n_elems = fragment.lp.numel,
-            .src = fp32->first + fragment.hp.start,
+            .src = view->first + fragment.hp.start,
         };
         UZ_TRY(uz_model_add_piece(model, &piece, err));
     }
@@ -131,6 +141,37 @@ static int check_same_layout(const struct group *group, const struct uz_model *m
     return UZ_OK;
 }
 
+/* Adds one state of the group's parameters, which rank 0 has. */
+static int join_state(const struct group *group, struct uz_model *model,
+                      const struct uz_params *params, const struct uz_ranks *ranks,
+                      const struct uz_optim_state *state, struct uz_error *err)
+{
+    uint32_t number, first_tensor = (uint32_t)model->n_tensors, tensor;
+    UZ_TRY(uz_model_add_state(model, state->name, strlen(state->name), &number, err));
+    for (uint64_t p = 0; p < group->n_params; p++)
+        UZ_TRY(uz_model_add_state_tensor(model, (uint32_t)(params->group_first[group->index] + p),
+                                         number, state->view.dtype, &tensor, err));
+    for (uint64_t rank = 0; rank < ranks->world; rank++) {
+        const struct uz_flat_view *view;
+        UZ_TRY(uz_ranks_state(ranks, model, rank, group->index, state, &view, err));
+        UZ_TRY(add_rank(group, model, ranks, rank, view, first_tensor, err));
+    }
+    return UZ_OK;
+}
+
+static int join_states(const struct group *group, struct uz_model *model,
+                       const struct uz_params *params, const struct uz_ranks *ranks,
+                       struct uz_error *err)
+{
+    const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
+    for (size_t i = 0; i < first->n_states; i++) {
+        const char *name = first->states[i].name;
+        if (uz_state_is_wanted(ranks->state, name, strlen(name)))
+            UZ_TRY(join_state(group, model, params, ranks, &first->states[i], err));
+    }
+    return UZ_OK;
+}
+
 static int join_group(struct group *group, struct uz_model *model, const struct uz_params *params,
                       const struct uz_ranks *ranks, struct uz_error *err)
 {
@@ -141,11 +182,12 @@ static int join_group(struct group *group, struct uz_model *model, const struct 
     for (uint64_t rank = 0; rank < ranks->world; rank++) {
         UZ_TRY(check_same_layout(group, model, ranks, rank, err));
         UZ_TRY(check_partition(group, model, ranks, rank, err));
-        UZ_TRY(add_rank(group, model, params, ranks, rank, err));
+        UZ_TRY(add_rank(group, model, ranks, rank, &ranks->shards[rank].groups[group->index].fp32,
+                        (uint32_t)params->group_first[group->index], err));
     }
     for (uint64_t p = 0; p < group->n_params; p++)
         model->tensors[params->group_first[group->index] + p].dtype = first->fp32.dtype;
-    return UZ_OK;
+    return join_states(group, model, params, ranks, err);
 }
 
 int uz_join_stage12(struct uz_model *model, const struct uz_params *params,

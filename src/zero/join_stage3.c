@@ -1,16 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ZeRO 3: each parameter's equal parts follow one another in a rank's flat groups. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "layout/split.h"
 #include "zero/join.h"
+#include "zero/optim_state.h"
 #include "zero/source.h"
+
+/* A flat tensor of a sub-group: the weights (lane 0), or a state that was asked for. */
+struct lane {
+    uint32_t state; /* number of the state in the model; UZ_STATE_WEIGHT */
+    enum uz_dtype dtype;
+};
 
 /* Where the next part lies on each rank: sub-groups are walked through one after another. */
 struct walk {
     size_t subgroup;
-    uint64_t used;    /* elements of it that are explained */
-    uint32_t *places; /* place of the sub-group's storage on each rank */
+    uint64_t used; /* elements of it that are explained */
+    size_t n_lanes, cap_lanes;
+    struct lane *lanes;
+    size_t cap_places;
+    uint32_t *places; /* of lane l on rank r: l * world + r */
+    const struct uz_flat_view **views;
+    size_t cap_views;
 };
 
 static int check_subgroup(const struct uz_model *model, const struct uz_ranks *ranks,
@@ -29,14 +42,42 @@ static int check_subgroup(const struct uz_model *model, const struct uz_ranks *r
     return UZ_OK;
 }
 
+/* Adds a lane; `state` is that of rank 0, NULL for the weights. */
+static int add_lane(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
+                    const struct uz_optim_state *state, struct uz_error *err)
+{
+    size_t first = walk->n_lanes * ranks->world;
+    uint32_t number = UZ_STATE_WEIGHT;
+    if (state)
+        UZ_TRY(uz_model_add_state(model, state->name, strlen(state->name), &number, err));
+    UZ_TRY(uz_reserve(&walk->lanes, &walk->cap_lanes, walk->n_lanes + 1, sizeof *walk->lanes, err));
+    UZ_TRY(uz_reserve(&walk->places, &walk->cap_places, first + ranks->world, sizeof *walk->places,
+                      err));
+    UZ_TRY(
+        uz_reserve(&walk->views, &walk->cap_views, first + ranks->world, sizeof *walk->views, err));
+    for (uint64_t rank = 0; rank < ranks->world; rank++) {
+        const struct uz_flat_view *view = &ranks->shards[rank].groups[walk->subgroup].fp32;
+        if (state)
+            UZ_TRY(uz_ranks_state(ranks, model, rank, walk->subgroup, state, &view, err));
+        walk->views[first + rank] = view;
+        UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank], &view->storage,
+                                   &walk->places[first + rank], err));
+    }
+    walk->lanes[walk->n_lanes++] =
+        (struct lane){.state = number, .dtype = walk->views[first]->dtype};
+    return UZ_OK;
+}
+
 static int enter_subgroup(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
                           struct uz_error *err)
 {
+    const struct uz_optim_group *first = &ranks->shards[0].groups[walk->subgroup];
     UZ_TRY(check_subgroup(model, ranks, walk->subgroup, err));
-    for (uint64_t rank = 0; rank < ranks->world; rank++)
-        UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank],
-                                   &ranks->shards[rank].groups[walk->subgroup].fp32.storage,
-                                   &walk->places[rank], err));
+    walk->n_lanes = 0;
+    UZ_TRY(add_lane(walk, model, ranks, NULL, err));
+    for (size_t i = 0; i < first->n_states; i++)
+        if (uz_state_is_wanted(ranks->state, first->states[i].name, strlen(first->states[i].name)))
+            UZ_TRY(add_lane(walk, model, ranks, &first->states[i], err));
     return UZ_OK;
 }
 
@@ -71,23 +112,37 @@ static int find_room(struct walk *walk, struct uz_model *model, const struct uz_
     return entered ? UZ_OK : enter_subgroup(walk, model, ranks, err);
 }
 
+/* Gives the tensor its piece of every rank's flat tensor of the lane. */
+static int add_pieces(const struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
+                      size_t lane, uint32_t tensor, struct uz_error *err)
+{
+    for (uint64_t rank = 0; rank < ranks->world; rank++) {
+        size_t at = lane * ranks->world + rank;
+        struct uz_piece piece = {
+            .tensor = tensor,
+            .storage = walk->places[at],
+            .src = walk->views[at]->first + walk->used,
+        };
+        uz_ceil_split(model->tensors[tensor].numel, ranks->world, rank, &piece.lo, &piece.n_elems);
+        UZ_TRY(uz_model_add_piece(model, &piece, err));
+    }
+    return UZ_OK;
+}
+
 static int join_parameter(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
                           uint32_t tensor, struct uz_error *err)
 {
-    uint64_t numel = model->tensors[tensor].numel;
-    uint64_t part = uz_ceil_div(numel, ranks->world);
+    uint64_t part = uz_ceil_div(model->tensors[tensor].numel, ranks->world);
     if (part == 0)
         return UZ_OK;
     UZ_TRY(find_room(walk, model, ranks, model->tensors[tensor].name, part, err));
-    model->tensors[tensor].dtype = ranks->shards[0].groups[walk->subgroup].fp32.dtype;
-    for (uint64_t rank = 0; rank < ranks->world; rank++) {
-        struct uz_piece piece = {
-            .tensor = tensor,
-            .storage = walk->places[rank],
-            .src = ranks->shards[rank].groups[walk->subgroup].fp32.first + walk->used,
-        };
-        uz_ceil_split(numel, ranks->world, rank, &piece.lo, &piece.n_elems);
-        UZ_TRY(uz_model_add_piece(model, &piece, err));
+    model->tensors[tensor].dtype = walk->lanes[0].dtype;
+    UZ_TRY(add_pieces(walk, model, ranks, 0, tensor, err));
+    for (size_t lane = 1; lane < walk->n_lanes; lane++) {
+        uint32_t state;
+        UZ_TRY(uz_model_add_state_tensor(model, tensor, walk->lanes[lane].state,
+                                         walk->lanes[lane].dtype, &state, err));
+        UZ_TRY(add_pieces(walk, model, ranks, lane, state, err));
     }
     walk->used += part;
     return UZ_OK;
@@ -138,13 +193,14 @@ int uz_join_stage3(struct uz_model *model, const struct uz_params *params,
     size_t n_params = params->group_first[params->n_groups];
     struct walk walk = {0};
     UZ_TRY(check_group_counts(model, ranks, err));
-    UZ_TRY(uz_alloc(&walk.places, ranks->world, sizeof *walk.places, err));
     int rc = UZ_OK;
     for (size_t tensor = 0; rc == UZ_OK && tensor < n_params; tensor++)
         rc = join_parameter(&walk, model, ranks, (uint32_t)tensor, err);
     if (rc == UZ_OK)
         rc = check_all_used(&walk, model, ranks, err);
     free(walk.places);
+    free(walk.views);
+    free(walk.lanes);
     UZ_TRY(rc);
     set_empty_dtypes(model, n_params);
     return UZ_OK;

@@ -11,6 +11,18 @@
 /* Aliases of aliases; DeepSpeed always names the holder itself. */
 enum { MAX_HOPS = 16 };
 
+/* A second name of a parameter's memory. */
+struct tie {
+    const struct uz_text *alias, *holder;
+};
+
+/* The accepted ties, found by alias. */
+struct ties {
+    struct tie *items;
+    size_t n, cap;
+    struct uz_map *by_alias;
+};
+
 /* One name of the module while it is explained. */
 struct entry {
     const char *name;
@@ -62,7 +74,7 @@ static int read_parameter(const struct uz_module_reader *r, const struct entry *
     struct uz_tensor *param = &r->model->tensors[tensor];
     struct uz_view view;
     UZ_TRY(resolve(r, entry, &view, err));
-    if (r->stage == 3 && view.numel == 0) {
+    if (r->kind == UZ_MODULE_PLACEHOLDERS && view.numel == 0) {
         param->lp_dtype = view.dtype;
         return UZ_OK;
     }
@@ -96,6 +108,22 @@ static int read_whole(const struct uz_module_reader *r, const struct entry *entr
     return uz_model_add_piece(r->model, &piece, err);
 }
 
+/* A parameter of stage 0; whether it has a master is found out later. */
+static int read_candidate(const struct uz_module_reader *r, const struct entry *entry,
+                          struct uz_error *err)
+{
+    struct uz_view view;
+    struct uz_piece piece;
+    uint32_t tensor;
+    UZ_TRY(resolve(r, entry, &view, err));
+    int rc = uz_model_add_tensor(r->model, entry->name, entry->nbytes, UZ_ROLE_FROZEN, view.dtype,
+                                 view.ndim, view.shape, &tensor, err);
+    if (rc < 0)
+        return uz_error_in_file(err, rc, path_of(r));
+    UZ_TRY(uz_source_whole(r->model, r->file_index, &view, tensor, &piece, err));
+    return uz_model_set_lp(r->model, tensor, view.dtype, &piece, err);
+}
+
 /* A name that is neither a known parameter nor a buffer nor an accepted alias. */
 static int read_unlisted(const struct uz_module_reader *r, const struct entry *entry,
                          struct uz_error *err)
@@ -105,7 +133,11 @@ static int read_unlisted(const struct uz_module_reader *r, const struct entry *e
     if (!uz_torch_is_tensor(entry->value))
         return uz_warn(r->notes, err, "%s in 'module' is %s, not a tensor: not converted", name,
                        uz_node_describe(entry->value, kind, sizeof kind));
-    if (r->stage != 3)
+    if (r->kind == UZ_MODULE_MASTERS_UNKNOWN)
+        return read_candidate(r, entry, err);
+    if (r->kind == UZ_MODULE_ALONE)
+        return read_whole(r, entry, UZ_ROLE_PARAM, err);
+    if (r->kind == UZ_MODULE_WHOLE)
         return read_whole(r, entry, UZ_ROLE_FROZEN, err);
     struct uz_view view;
     UZ_TRY(resolve(r, entry, &view, err));
@@ -156,22 +188,33 @@ static int accept_alias(const struct uz_module_reader *r, const struct uz_map *m
     struct uz_view view;
     UZ_TRY(
         uz_torch_tensor(r->file, pairs->pairs[alias_at].value, "a shared parameter", &view, err));
-    if (r->stage == 3 || view.numel == 0) {
-        *accepted = r->stage == 3 && view.numel == 0;
+    bool placeholders = r->kind == UZ_MODULE_PLACEHOLDERS;
+    if (placeholders || view.numel == 0) {
+        *accepted = placeholders && view.numel == 0;
         return UZ_OK;
     }
     return same_memory(r, pairs->pairs[alias_at].value, pairs->pairs[holder_at].value, accepted,
                        err);
 }
 
-/* The entries of `shared_params` that are accepted, by the alias's name. */
-static int index_aliases(const struct uz_module_reader *r, const struct uz_map *module,
-                         const struct uz_map *buffers, const struct uz_dict *pairs,
-                         struct uz_map *aliases, struct uz_error *err)
+static int add_tie(struct ties *ties, const struct uz_text *alias, const struct uz_text *holder,
+                   struct uz_error *err)
 {
-    const struct uz_dict *shared =
-        uz_node_dict(uz_node_get(uz_torch_root(r->file), "shared_params"));
-    for (size_t i = 0; shared && i < shared->n; i++) {
+    bool present;
+    UZ_TRY(uz_map_add(ties->by_alias, alias->data, alias->nbytes, ties->n, &present, err));
+    if (present)
+        return UZ_OK;
+    UZ_TRY(uz_reserve(&ties->items, &ties->cap, (uint64_t)ties->n + 1, sizeof *ties->items, err));
+    ties->items[ties->n++] = (struct tie){alias, holder};
+    return UZ_OK;
+}
+
+/* The entries of `shared_params` that are accepted. */
+static int list_shared(const struct uz_module_reader *r, const struct uz_map *module,
+                       const struct uz_map *buffers, const struct uz_dict *pairs,
+                       const struct uz_dict *shared, struct ties *ties, struct uz_error *err)
+{
+    for (size_t i = 0; i < shared->n; i++) {
         const struct uz_pair *pair = &shared->pairs[i];
         bool accepted;
         if (pair->key->kind != UZ_NODE_STR || pair->value->kind != UZ_NODE_STR)
@@ -179,28 +222,84 @@ static int index_aliases(const struct uz_module_reader *r, const struct uz_map *
                               "'shared_params' holds something that is no name");
         UZ_TRY(accept_alias(r, module, buffers, pairs, pair, &accepted, err));
         if (accepted)
-            UZ_TRY(uz_map_add(aliases, pair->key->u.text.data, pair->key->u.text.nbytes, i, NULL,
-                              err));
+            UZ_TRY(add_tie(ties, &pair->key->u.text, &pair->value->u.text, err));
     }
     return UZ_OK;
 }
 
-/* Ties the accepted aliases to their tensors, following aliases of aliases. */
-static int add_aliases(const struct uz_module_reader *r, const struct uz_map *module,
-                       const struct uz_map *aliases, struct uz_error *err)
+/* What two names of one piece of memory have in common: storage, offset, sizes and strides. */
+static int memory_key(struct uz_arena *arena, const struct uz_view *view, const char **key,
+                      size_t *nbytes, struct uz_error *err)
+{
+    uint64_t *numbers;
+    uint64_t n = 2 + 2 * (uint64_t)view->ndim;
+    UZ_TRY(uz_arena_alloc(arena, n, sizeof *numbers, &numbers, err));
+    numbers[0] = view->storage.key;
+    numbers[1] = view->first;
+    memcpy(numbers + 2, view->shape, view->ndim * sizeof *numbers);
+    memcpy(numbers + 2 + view->ndim, view->stride, view->ndim * sizeof *numbers);
+    *key = (const char *)numbers;
+    *nbytes = (size_t)n * sizeof *numbers;
+    return UZ_OK;
+}
+
+/* Names of one piece of memory, where no list tells of them: the first one is the holder. */
+static int list_same_memory(const struct uz_module_reader *r, const struct uz_map *buffers,
+                            const struct uz_dict *pairs, struct ties *ties, struct uz_map *seen,
+                            struct uz_arena *arena, struct uz_error *err)
+{
+    for (size_t i = 0; i < pairs->n; i++) {
+        const struct uz_text *name = &pairs->pairs[i].key->u.text;
+        struct entry entry = {name->data, name->nbytes, pairs->pairs[i].value};
+        struct uz_view view;
+        const char *key;
+        size_t nbytes;
+        uint64_t holder;
+        if (uz_map_get(buffers, name->data, name->nbytes, NULL) || !uz_torch_is_tensor(entry.value))
+            continue;
+        UZ_TRY(resolve(r, &entry, &view, err));
+        if (view.numel == 0)
+            continue;
+        UZ_TRY(memory_key(arena, &view, &key, &nbytes, err));
+        if (uz_map_get(seen, key, nbytes, &holder))
+            UZ_TRY(add_tie(ties, name, &pairs->pairs[holder].key->u.text, err));
+        else
+            UZ_TRY(uz_map_add(seen, key, nbytes, i, NULL, err));
+    }
+    return UZ_OK;
+}
+
+static int list_ties(const struct uz_module_reader *r, const struct uz_map *module,
+                     const struct uz_map *buffers, const struct uz_dict *pairs, struct ties *ties,
+                     struct uz_error *err)
 {
     const struct uz_dict *shared =
         uz_node_dict(uz_node_get(uz_torch_root(r->file), "shared_params"));
-    for (size_t i = 0; shared && i < shared->n; i++) {
-        const struct uz_text *alias = &shared->pairs[i].key->u.text;
-        const struct uz_text *holder = &shared->pairs[i].value->u.text;
+    if (shared)
+        return list_shared(r, module, buffers, pairs, shared, ties, err);
+    if (r->kind != UZ_MODULE_MASTERS_UNKNOWN && r->kind != UZ_MODULE_ALONE)
+        return UZ_OK;
+    struct uz_map *seen = uz_map_new();
+    struct uz_arena *arena = uz_arena_new(UINT64_MAX);
+    int rc = seen && arena ? list_same_memory(r, buffers, pairs, ties, seen, arena, err)
+                           : uz_fail_nomem(err, sizeof(void *));
+    uz_map_free(seen);
+    uz_arena_free(arena);
+    return rc;
+}
+
+/* Ties the accepted aliases to their tensors, following aliases of aliases. */
+static int add_aliases(const struct uz_module_reader *r, const struct uz_map *module,
+                       const struct ties *ties, struct uz_error *err)
+{
+    for (size_t i = 0; i < ties->n; i++) {
+        const struct uz_text *alias = ties->items[i].alias, *holder = ties->items[i].holder;
         uint64_t next;
         uint32_t tensor;
-        if (!uz_map_get(aliases, alias->data, alias->nbytes, &next) || next != i)
-            continue;
         for (unsigned hops = 0;
-             hops < MAX_HOPS && uz_map_get(aliases, holder->data, holder->nbytes, &next); hops++)
-            holder = &shared->pairs[next].value->u.text;
+             hops < MAX_HOPS && uz_map_get(ties->by_alias, holder->data, holder->nbytes, &next);
+             hops++)
+            holder = ties->items[next].holder;
         if (!uz_model_find(r->model, holder->data, holder->nbytes, &tensor))
             return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
                               "%.*s shares the data of %.*s, which is nowhere to be found",
@@ -231,8 +330,7 @@ static int index_module(const struct uz_module_reader *r, const struct uz_dict *
 }
 
 static int read_entries(const struct uz_module_reader *r, const struct uz_dict *pairs,
-                        const struct uz_map *buffers, const struct uz_map *aliases,
-                        struct uz_error *err)
+                        const struct uz_map *buffers, const struct ties *ties, struct uz_error *err)
 {
     for (size_t i = 0; i < pairs->n; i++) {
         const struct uz_text *name = &pairs->pairs[i].key->u.text;
@@ -243,7 +341,7 @@ static int read_entries(const struct uz_module_reader *r, const struct uz_dict *
                 UZ_TRY(read_parameter(r, &entry, tensor, err));
         } else if (uz_map_get(buffers, name->data, name->nbytes, NULL)) {
             UZ_TRY(read_whole(r, &entry, UZ_ROLE_BUFFER, err));
-        } else if (!uz_map_get(aliases, name->data, name->nbytes, NULL)) {
+        } else if (!uz_map_get(ties->by_alias, name->data, name->nbytes, NULL)) {
             UZ_TRY(read_unlisted(r, &entry, err));
         }
     }
@@ -275,33 +373,54 @@ static void set_order(const struct uz_module_reader *r, const struct uz_map *mod
     }
 }
 
+/* Of a module that stands alone, the file may still tell which parameters are frozen. */
+static void mark_frozen(const struct uz_module_reader *r)
+{
+    const struct uz_dict *shapes =
+        uz_node_dict(uz_node_get(uz_torch_root(r->file), "frozen_param_shapes"));
+    for (size_t i = 0; shapes && i < shapes->n; i++) {
+        const struct uz_node *key = shapes->pairs[i].key;
+        uint32_t tensor;
+        if (key->kind == UZ_NODE_STR &&
+            uz_model_find(r->model, key->u.text.data, key->u.text.nbytes, &tensor) &&
+            r->model->tensors[tensor].role == UZ_ROLE_PARAM)
+            r->model->tensors[tensor].role = UZ_ROLE_FROZEN;
+    }
+}
+
+static int read_module(const struct uz_module_reader *r, const struct uz_dict *pairs,
+                       struct uz_map *module, struct ties *ties, struct uz_map **buffers,
+                       struct uz_error *err)
+{
+    UZ_TRY(index_names(r, "buffer_names", buffers, err));
+    UZ_TRY(index_module(r, pairs, module, err));
+    UZ_TRY(list_ties(r, module, *buffers, pairs, ties, err));
+    UZ_TRY(read_entries(r, pairs, *buffers, ties, err));
+    UZ_TRY(check_buffers(r, err));
+    UZ_TRY(add_aliases(r, module, ties, err));
+    if (r->kind == UZ_MODULE_ALONE)
+        mark_frozen(r);
+    set_order(r, module, pairs->n);
+    return UZ_OK;
+}
+
 int uz_module_read(const struct uz_module_reader *r, struct uz_error *err)
 {
     const struct uz_dict *pairs = uz_node_dict(uz_node_get(uz_torch_root(r->file), "module"));
-    struct uz_map *module = uz_map_new(), *aliases = uz_map_new(), *buffers = NULL;
-    int rc = UZ_OK;
-    if (!module || !aliases)
+    struct uz_map *module = uz_map_new(), *buffers = NULL;
+    struct ties ties = {.by_alias = uz_map_new()};
+    int rc;
+    if (!module || !ties.by_alias)
         rc = uz_fail_nomem(err, sizeof(void *));
     else if (!pairs)
         rc = uz_fail_at(err, UZ_UNSUPPORTED, path_of(r), UZ_NO_OFFSET,
                         "'module' is no dictionary of tensors: the weights are in other files "
                         "(pipeline parallelism?), which is not supported yet");
-    if (rc == UZ_OK)
-        rc = index_names(r, "buffer_names", &buffers, err);
-    if (rc == UZ_OK)
-        rc = index_module(r, pairs, module, err);
-    if (rc == UZ_OK)
-        rc = index_aliases(r, module, buffers, pairs, aliases, err);
-    if (rc == UZ_OK)
-        rc = read_entries(r, pairs, buffers, aliases, err);
-    if (rc == UZ_OK)
-        rc = check_buffers(r, err);
-    if (rc == UZ_OK)
-        rc = add_aliases(r, module, aliases, err);
-    if (rc == UZ_OK)
-        set_order(r, module, pairs->n);
+    else
+        rc = read_module(r, pairs, module, &ties, &buffers, err);
     uz_map_free(buffers);
-    uz_map_free(aliases);
+    uz_map_free(ties.by_alias);
     uz_map_free(module);
+    free(ties.items);
     return rc;
 }

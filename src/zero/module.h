@@ -7,14 +7,23 @@
 #include "layout/model.h"
 #include "torch/file.h"
 
+/* What the module's parameters are. */
+enum uz_module_kind {
+    UZ_MODULE_WHOLE,           /* low-precision copies of parameters that the model has already */
+    UZ_MODULE_PLACEHOLDERS,    /* ZeRO-3: empty for every partitioned parameter */
+    UZ_MODULE_MASTERS_UNKNOWN, /* stage 0: all there is; masters may be found later */
+    UZ_MODULE_ALONE,           /* what is wanted, whatever masters there were */
+};
+
 /*
  * What is being read: the model-states file of rank 0, open, which is file number `file_index` of
- * the model. The model has its parameters and frozen parameters already.
+ * the model. The model has its parameters and frozen parameters already (those of stage 0 are made
+ * here).
  */
 struct uz_module_reader {
     struct uz_torch_file *file;
     uint32_t file_index;
-    int stage; /* 3, or 1 for ZeRO 1 and 2, whose model states are alike */
+    enum uz_module_kind kind;
     struct uz_model *model;
     struct uz_notes *notes;
 };

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "layout/linkage.h"
 #include "layout/split.h"
+#include "zero/optim_state.h"
 #include "zero/slice_mapping.h"
 
 /* What the functions below share while they read one file. */
@@ -15,8 +17,8 @@ struct reader {
     struct uz_torch_file *file;
     const struct uz_node *state; /* optimizer_state_dict */
     struct uz_optim_shard *shard;
+    const struct uz_optim_request *request;
     const struct uz_params *params;
-    const struct uz_model *model;
     uint64_t rank;
 };
 
@@ -45,10 +47,11 @@ static int read_stage(const struct reader *r, struct uz_error *err)
 {
     const struct uz_node *node = uz_node_get(r->state, "zero_stage");
     int64_t stage;
-    if (!node && uz_node_get(r->state, "single_partition_of_fp32_groups"))
-        return fail(r, err, UZ_UNSUPPORTED,
-                    "was written by DeepSpeed's BF16_Optimizer (no 'zero_stage'), which is not "
-                    "supported yet");
+    if (!node && uz_node_get(r->state, "single_partition_of_fp32_groups")) {
+        r->shard->stage = 1;
+        r->shard->bf16_optimizer = true;
+        return UZ_OK;
+    }
     if (!uz_node_int(node, &stage))
         return fail(r, err, UZ_UNSUPPORTED,
                     "has no 'zero_stage'; not a ZeRO optimizer shard of a "
@@ -140,11 +143,16 @@ static int refuse_moe(const struct reader *r, const struct uz_node *param_groups
 static int read_step(const struct reader *r, const struct uz_node *base, struct uz_error *err)
 {
     const struct uz_dict *states = uz_node_dict(uz_node_get(base, "state"));
+    const struct uz_seq *elastic = uz_node_list(base);
     const struct uz_node *step = NULL;
     for (size_t i = 0; states && !step && i < states->n; i++)
         step = uz_node_get_small(states->pairs[i].value, "step");
+    for (size_t i = 0; elastic && !step && i < elastic->n; i++)
+        step = uz_node_get_small(elastic->items[i], "step");
     const struct uz_seq *groups = uz_node_list(uz_node_get(base, "param_groups"));
     r->shard->step_is_of_state = step != NULL;
+    if (!step && elastic)
+        step = uz_node_get(r->state, "base_optimizer_state_step");
     if (!step && groups && groups->n > 0)
         step = uz_node_get_small(groups->items[0], "step");
     if (!step || uz_node_is_none(step))
@@ -193,12 +201,15 @@ static int read_alignment(const struct reader *r, struct uz_error *err)
 
 /*
  * Size of the partitions of a group: what this rank stores and records, unless it is the last one,
- * which may book more padding than its partition holds (uz_books_of_last_rank).
+ * which may book more padding than its partition holds (uz_books_of_last_rank). BF16_Optimizer
+ * stores partitions whole.
  */
 static int partition_size(const struct reader *r, size_t g, uint64_t *size, struct uz_error *err)
 {
     const struct uz_optim_group *group = &r->shard->groups[g];
-    if (group->has_padding && r->rank + 1 < group->partition_count) {
+    if (r->shard->bf16_optimizer) {
+        *size = group->fp32.numel;
+    } else if (group->has_padding && r->rank + 1 < group->partition_count) {
         *size = group->fp32.numel + group->padding;
     } else {
         uint64_t total;
@@ -224,7 +235,7 @@ static int compare_mappings(const struct reader *r, struct uz_error *err)
     for (size_t g = 0; g < mappings->n; g++) {
         uint64_t size = 0;
         UZ_TRY(partition_size(r, g, &size, err));
-        int rc = uz_compare_slice_mapping(mappings->items[g], r->params, r->model, g,
+        int rc = uz_compare_slice_mapping(mappings->items[g], r->params, r->request->model, g,
                                           &r->shard->groups[g], r->rank, size,
                                           &r->shard->groups[g].mapping, err);
         if (rc < 0)
@@ -233,14 +244,44 @@ static int compare_mappings(const struct reader *r, struct uz_error *err)
     return UZ_OK;
 }
 
+/* Takes a state of a partition that it belongs to element by element. */
+static int add_state(const struct reader *r, const struct uz_dict *states, size_t index,
+                     uint64_t size, struct uz_optim_group *group, struct uz_error *err)
+{
+    const struct uz_text *name = &states->pairs[index].key->u.text;
+    struct uz_view view;
+    struct uz_optim_state *state;
+    bool found;
+    UZ_TRY(uz_state_read(r->file, states, index, r->request->state, &view, &found, err));
+    if (!found || view.ndim != 1 || !view.contiguous ||
+        (view.numel != group->fp32.numel && view.numel != size))
+        return UZ_OK;
+    UZ_TRY(UZ_APPEND(group->states, group->n_states, group->cap_states, &state, err));
+    state->view = uz_flat_view_of(&view);
+    state->name = strndup(name->data, name->nbytes);
+    return state->name ? UZ_OK : uz_fail_nomem(err, name->nbytes);
+}
+
+/* The states of each group; they have the size of the partition, with its padding or without. */
+static int read_states(const struct reader *r, const struct uz_node *base, struct uz_error *err)
+{
+    for (size_t g = 0; r->request->state && g < r->shard->n_groups; g++) {
+        struct uz_optim_group *group = &r->shard->groups[g];
+        uint64_t size = group->fp32.numel;
+        int64_t id = r->shard->stage == 3 ? -1 : uz_state_id(base, g, 0);
+        if (r->shard->stage != 3)
+            UZ_TRY(partition_size(r, g, &size, err));
+        const struct uz_dict *states = uz_node_dict(uz_states_of(base, id >= 0 ? id : (int64_t)g));
+        for (size_t i = 0; states && i < states->n; i++)
+            UZ_TRY(add_state(r, states, i, size, group, err));
+    }
+    return UZ_OK;
+}
+
 static int read_stage12(const struct reader *r, struct uz_error *err)
 {
     const struct uz_node *base = uz_node_get(r->state, "base_optimizer_state");
     UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
-    if (uz_node_list(base))
-        return fail(r, err, UZ_UNSUPPORTED,
-                    "elastic checkpoints (zero_optimization.elastic_checkpoint) are not supported "
-                    "yet");
     UZ_TRY(read_groups(r, "single_partition_of_fp32_groups", err));
     if (r->shard->n_groups != r->params->n_groups)
         return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
@@ -250,6 +291,7 @@ static int read_stage12(const struct reader *r, struct uz_error *err)
     UZ_TRY(read_paddings(r, err));
     UZ_TRY(read_alignment(r, err));
     UZ_TRY(read_step(r, base, err));
+    UZ_TRY(read_states(r, base, err));
     return compare_mappings(r, err);
 }
 
@@ -259,7 +301,8 @@ static int read_stage3(const struct reader *r, struct uz_error *err)
     UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
     UZ_TRY(read_groups(r, "fp32_flat_groups", err));
     UZ_TRY(read_partition_counts(r, err));
-    return read_step(r, base, err);
+    UZ_TRY(read_step(r, base, err));
+    return read_states(r, base, err);
 }
 
 static int read_shard(struct reader *r, struct uz_error *err)
@@ -281,21 +324,28 @@ static int read_shard(struct reader *r, struct uz_error *err)
 }
 
 int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
-                        const struct uz_params *params, const struct uz_model *model,
-                        const struct uz_limits *limits, struct uz_error *err)
+                        const struct uz_optim_request *request, struct uz_error *err)
 {
     *shard = (struct uz_optim_shard){0};
-    struct reader r = {.shard = shard, .params = params, .model = model, .rank = rank};
-    UZ_TRY(uz_torch_open(&r.file, path, limits, err));
+    struct reader r = {.shard = shard, .request = request, .params = request->params, .rank = rank};
+    UZ_TRY(uz_torch_open(&r.file, path, request->limits, err));
     int rc = read_shard(&r, err);
     uz_torch_close(r.file);
     return rc;
 }
 
+static void free_group(struct uz_optim_group *group)
+{
+    for (size_t i = 0; i < group->n_states; i++)
+        free(group->states[i].name);
+    free(group->states);
+    free(group->alignment);
+}
+
 void uz_optim_shard_free(struct uz_optim_shard *shard)
 {
     for (size_t g = 0; g < shard->n_groups; g++)
-        free(shard->groups[g].alignment);
+        free_group(&shard->groups[g]);
     free(shard->groups);
     *shard = (struct uz_optim_shard){0};
 }

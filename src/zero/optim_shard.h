@@ -31,8 +31,16 @@ enum uz_mapping_verdict {
     UZ_MAPPING_ROUND_ROBIN, /* as computed from the module's order: DeepSpeed's known fault */
 };
 
+/* An optimizer state that has an element for each element of the partition. */
+struct uz_optim_state {
+    char *name;
+    struct uz_flat_view view; /* with the padding of the partition, or without */
+};
+
 struct uz_optim_group {
     struct uz_flat_view fp32;
+    struct uz_optim_state *states; /* all, if any was asked for */
+    size_t n_states, cap_states;
     uint64_t partition_count;
     uint64_t padding; /* `group_paddings` entry, valid if has_padding */
     bool has_padding;
@@ -43,6 +51,11 @@ struct uz_optim_group {
 /* The record of one shard. */
 struct uz_optim_shard {
     int stage; /* 1, 2 or 3 */
+    /*
+     * Written by BF16_Optimizer (stage 1 with fp32 gradient accumulation), which records no stage
+     * and stores every partition whole.
+     */
+    bool bf16_optimizer;
     size_t n_groups;
     struct uz_optim_group *groups;
     bool has_step;
@@ -56,14 +69,21 @@ struct uz_optim_shard {
     char archive_root[256]; /* name of the archive's folder: the file's stem when it was saved */
 };
 
+/* What a shard is read for. */
+struct uz_optim_request {
+    const struct uz_params *params; /* of the model states */
+    const struct uz_model *model;
+    const char *state; /* of the optimizer: a name, "all", or NULL for none */
+    const struct uz_limits *limits;
+};
+
 /*
  * Reads an optimizer file of data-parallel rank `rank`. Layouts beyond plain ZeRO 1, 2 and 3 are
- * refused by name. `params` are those of the model states. Free with uz_optim_shard_free, after
- * failures too. Safe to call from several threads on different shards.
+ * refused by name. Free with uz_optim_shard_free, after failures too. Safe to call from several
+ * threads on different shards.
  */
 int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
-                        const struct uz_params *params, const struct uz_model *model,
-                        const struct uz_limits *limits, struct uz_error *err);
+                        const struct uz_optim_request *request, struct uz_error *err);
 
 void uz_optim_shard_free(struct uz_optim_shard *shard);
 

@@ -34,6 +34,8 @@ struct uz_zero_info {
      */
     bool round_robin;
     bool steps_differ;
+    /* Stage 0: which master is whose was found out from shapes and values. */
+    bool masters_by_fit;
 };
 
 /*

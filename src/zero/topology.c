@@ -41,11 +41,13 @@ static int compare_shards(const void *a, const void *b)
         return x->dp < y->dp ? -1 : 1;
     if (x->layer != y->layer)
         return x->layer < y->layer ? -1 : 1;
+    if (x->dir != y->dir)
+        return x->dir < y->dir ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
-static int add_entry(struct uz_topology *topology, const char *name, uint64_t max_shards,
-                     struct uz_error *err)
+static int add_entry(struct uz_topology *topology, size_t dir, const char *name,
+                     uint64_t max_shards, struct uz_error *err)
 {
     struct uz_shard_file shard;
     if (!strcmp(name, "offloaded_tensors"))
@@ -57,6 +59,7 @@ static int add_entry(struct uz_topology *topology, const char *name, uint64_t ma
                           (unsigned long long)max_shards);
     UZ_TRY(uz_reserve(&topology->shards, &topology->cap_shards, (uint64_t)topology->n_shards + 1,
                       sizeof *topology->shards, err));
+    shard.dir = dir;
     shard.name = strdup(name);
     if (!shard.name)
         return uz_fail_nomem(err, strlen(name));
@@ -64,42 +67,82 @@ static int add_entry(struct uz_topology *topology, const char *name, uint64_t ma
     return UZ_OK;
 }
 
-/* Two names for one cell of the grid: nobody can tell which is meant. */
-static int check_unique(const struct uz_topology *topology, struct uz_error *err)
+static bool same_cell(const struct uz_shard_file *a, const struct uz_shard_file *b)
 {
-    for (size_t i = 1; i < topology->n_shards; i++) {
-        const struct uz_shard_file *a = &topology->shards[i - 1], *b = &topology->shards[i];
-        if (a->kind == b->kind && a->mp == b->mp && a->dp == b->dp && a->layer == b->layer)
-            return uz_fail_at(err, UZ_MISMATCH, topology->dir, UZ_NO_OFFSET,
-                              "%s and %s are shards of the same rank; remove the wrong one",
-                              a->name, b->name);
+    return a->kind == b->kind && a->mp == b->mp && a->dp == b->dp && a->layer == b->layer;
+}
+
+/*
+ * Two files for one cell of the grid: nobody can tell which is meant, unless they are the copies
+ * that node-local storage makes. Those leave the list of shards.
+ */
+static int set_copies_apart(struct uz_topology *topology, struct uz_error *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < topology->n_shards; i++) {
+        struct uz_shard_file shard = topology->shards[i];
+        const struct uz_shard_file *before = n ? &topology->shards[n - 1] : NULL;
+        if (!before || !same_cell(before, &shard)) {
+            if (n != i) {
+                topology->shards[n] = shard;
+                topology->shards[i].name = NULL; /* it moved */
+            }
+            n++;
+            continue;
+        }
+        if (shard.kind != UZ_SHARD_MODEL || shard.dir == before->dir)
+            return uz_fail_at(err, UZ_MISMATCH, topology->dirs[shard.dir], UZ_NO_OFFSET,
+                              "%s and %s%s%s are shards of the same rank; remove the wrong one",
+                              shard.name,
+                              shard.dir == before->dir ? "" : topology->dirs[before->dir],
+                              shard.dir == before->dir ? "" : "/", before->name);
+        UZ_TRY(uz_reserve(&topology->copies, &topology->cap_copies,
+                          (uint64_t)topology->n_copies + 1, sizeof *topology->copies, err));
+        topology->copies[topology->n_copies++] = shard;
+        topology->shards[i].name = NULL;
     }
+    topology->n_shards = n;
     return UZ_OK;
 }
 
-static int list_dir(struct uz_topology *topology, uint64_t max_shards, struct uz_error *err)
+static int list_dir(struct uz_topology *topology, size_t index, uint64_t max_shards,
+                    struct uz_error *err)
 {
-    DIR *dir = opendir(topology->dir);
+    const char *path = topology->dirs[index];
+    DIR *dir = opendir(path);
     if (!dir)
-        return uz_fail_errno(err, errno, topology->dir, "cannot be listed");
+        return uz_fail_errno(err, errno, path, "cannot be listed");
     int rc = UZ_OK;
     for (;;) {
         errno = 0;
         const struct dirent *entry = readdir(dir);
         if (!entry) {
             if (errno)
-                rc = uz_fail_errno(err, errno, topology->dir, "cannot be listed");
+                rc = uz_fail_errno(err, errno, path, "cannot be listed");
             break;
         }
-        rc = add_entry(topology, entry->d_name, max_shards, err);
+        rc = add_entry(topology, index, entry->d_name, max_shards, err);
         if (rc < 0)
             break;
     }
     closedir(dir);
-    UZ_TRY(rc);
-    if (topology->n_shards > 0)
-        qsort(topology->shards, topology->n_shards, sizeof *topology->shards, compare_shards);
-    return check_unique(topology, err);
+    return rc;
+}
+
+/* Adds a folder (taken over) and lists it. */
+static int add_dir(struct uz_topology *topology, char *dir, uint64_t max_shards,
+                   struct uz_error *err)
+{
+    int rc = dir ? uz_reserve(&topology->dirs, &topology->cap_dirs, (uint64_t)topology->n_dirs + 1,
+                              sizeof *topology->dirs, err)
+                 : uz_fail_nomem(err, 0);
+    if (rc < 0) {
+        free(dir);
+        return rc;
+    }
+    topology->dirs[topology->n_dirs++] = dir;
+    topology->dir = topology->dirs[0];
+    return list_dir(topology, topology->n_dirs - 1, max_shards, err);
 }
 
 /* A tag is a folder's name, not a way out of the checkpoint. */
@@ -132,16 +175,17 @@ static int read_latest(const char *path, char **tag, struct uz_error *err)
 }
 
 static int use_tag(struct uz_topology *topology, const char *root, const char *tag,
-                   const char *from, struct uz_error *err)
+                   const char *from, uint64_t max_shards, struct uz_error *err)
 {
     UZ_TRY(check_tag(tag, from, err));
-    topology->dir = uz_path_join(root, tag);
-    if (!topology->dir)
-        return uz_fail_nomem(err, strlen(root));
-    if (!is_dir(topology->dir))
-        return uz_fail_at(err, UZ_FORMAT, from, UZ_NO_OFFSET,
-                          "the tag is '%s', but the folder %s is not there", tag, topology->dir);
-    return UZ_OK;
+    char *dir = uz_path_join(root, tag);
+    if (dir && !is_dir(dir)) {
+        int rc = uz_fail_at(err, UZ_FORMAT, from, UZ_NO_OFFSET,
+                            "the tag is '%s', but the folder %s is not there", tag, dir);
+        free(dir);
+        return rc;
+    }
+    return add_dir(topology, dir, max_shards, err);
 }
 
 static int no_checkpoint(const char *path, const char *latest, struct uz_error *err)
@@ -165,22 +209,16 @@ static int find_dir(struct uz_topology *topology, const char *path, const char *
     if (!S_ISDIR(st.st_mode))
         return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET,
                           "is not a folder; give the checkpoint folder");
-    if (tag) {
-        UZ_TRY(use_tag(topology, path, tag, path, err));
-        return list_dir(topology, max_shards, err);
-    }
+    if (tag)
+        return use_tag(topology, path, tag, path, max_shards, err);
     if (access(latest, F_OK) == 0) {
         char *found;
         UZ_TRY(read_latest(latest, &found, err));
-        int rc = use_tag(topology, path, found, latest, err);
+        int rc = use_tag(topology, path, found, latest, max_shards, err);
         free(found);
-        UZ_TRY(rc);
-        return list_dir(topology, max_shards, err);
+        return rc;
     }
-    topology->dir = strdup(path);
-    if (!topology->dir)
-        return uz_fail_nomem(err, strlen(path));
-    UZ_TRY(list_dir(topology, max_shards, err));
+    UZ_TRY(add_dir(topology, strdup(path), max_shards, err));
     return topology->n_shards > 0 ? UZ_OK : no_checkpoint(path, latest, err);
 }
 
@@ -193,29 +231,64 @@ static char *name_of_dir(const char *dir)
     return name;
 }
 
-int uz_topology_open(struct uz_topology *topology, const char *path, const char *tag,
-                     const struct uz_limits *limits, struct uz_error *err)
+/* A further folder: one that holds a folder of the tag, or the shards themselves. */
+static int add_input_dir(struct uz_topology *topology, const char *path, uint64_t max_shards,
+                         struct uz_error *err)
 {
-    *topology = (struct uz_topology){0};
-    char *latest = uz_path_join(path, "latest");
-    if (!latest)
-        return uz_fail_nomem(err, strlen(path));
-    int rc = find_dir(topology, path, tag, latest, limits->max_shards, err);
-    free(latest);
-    UZ_TRY(rc);
+    size_t n_before = topology->n_shards;
+    if (!is_dir(path))
+        return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET, "is not a folder with shards");
+    char *tagged = uz_path_join(path, topology->tag);
+    if (tagged && !is_dir(tagged)) {
+        free(tagged);
+        tagged = strdup(path);
+    }
+    UZ_TRY(add_dir(topology, tagged, max_shards, err));
+    if (topology->n_shards == n_before)
+        return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET,
+                          "holds neither a folder %s nor ZeRO shards", topology->tag);
+    return UZ_OK;
+}
+
+static int list_all(struct uz_topology *topology, const struct uz_topology_request *request,
+                    const char *latest, struct uz_error *err)
+{
+    UZ_TRY(find_dir(topology, request->path, request->tag, latest, request->max_shards, err));
+    topology->tag = name_of_dir(topology->dir);
+    if (!topology->tag)
+        return uz_fail_nomem(err, strlen(topology->dir));
+    for (size_t i = 0; i < request->n_input_dirs; i++)
+        UZ_TRY(add_input_dir(topology, request->input_dirs[i], request->max_shards, err));
     if (topology->n_shards == 0)
         return uz_fail_at(err, UZ_FORMAT, topology->dir, UZ_NO_OFFSET,
                           "holds no ZeRO shards (*_model_states.pt, *_optim_states.pt)");
-    topology->tag = name_of_dir(topology->dir);
-    return topology->tag ? UZ_OK : uz_fail_nomem(err, strlen(topology->dir));
+    qsort(topology->shards, topology->n_shards, sizeof *topology->shards, compare_shards);
+    return set_copies_apart(topology, err);
+}
+
+int uz_topology_open(struct uz_topology *topology, const struct uz_topology_request *request,
+                     struct uz_error *err)
+{
+    *topology = (struct uz_topology){0};
+    char *latest = uz_path_join(request->path, "latest");
+    if (!latest)
+        return uz_fail_nomem(err, strlen(request->path));
+    int rc = list_all(topology, request, latest, err);
+    free(latest);
+    return rc;
 }
 
 void uz_topology_free(struct uz_topology *topology)
 {
     for (size_t i = 0; i < topology->n_shards; i++)
         free(topology->shards[i].name);
+    for (size_t i = 0; i < topology->n_copies; i++)
+        free(topology->copies[i].name);
+    for (size_t i = 0; i < topology->n_dirs; i++)
+        free(topology->dirs[i]);
     free(topology->shards);
-    free(topology->dir);
+    free(topology->copies);
+    free(topology->dirs);
     free(topology->tag);
     *topology = (struct uz_topology){0};
 }
@@ -239,7 +312,8 @@ static int refuse(const struct uz_topology *topology, const char *name, struct u
     return uz_fail_at(err, UZ_UNSUPPORTED, topology->dir, UZ_NO_OFFSET, "%s (%s)", what, name);
 }
 
-int uz_topology_refuse_by_names(const struct uz_topology *topology, struct uz_error *err)
+int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only,
+                                struct uz_error *err)
 {
     for (size_t i = 0; i < topology->n_shards; i++) {
         const struct uz_shard_file *shard = &topology->shards[i];
@@ -251,14 +325,12 @@ int uz_topology_refuse_by_names(const struct uz_topology *topology, struct uz_er
             return refuse(topology, shard->name, err,
                           "mixture-of-experts (MoE) checkpoints with expert parallelism are not "
                           "supported yet");
-        if (shard->zst)
-            return refuse(topology, shard->name, err,
-                          "shards compressed whole with zstd are not supported yet; decompress "
-                          "them first: zstd -d FILE");
     }
-    if (topology->has_offloaded_tensors)
+    if (topology->has_offloaded_tensors && !lp_only)
         return refuse(topology, "offloaded_tensors", err,
-                      "an optimizer offloaded to NVMe is not supported yet");
+                      "the optimizer's states were offloaded to NVMe: their files are swap buffers "
+                      "of one machine, which are not read; the 16-bit weights of ZeRO 1 and 2 can "
+                      "be had with --source lp");
     return UZ_OK;
 }
 
@@ -314,5 +386,5 @@ int uz_topology_check_ranks(const struct uz_topology *topology, enum uz_shard_ki
 
 char *uz_shard_path(const struct uz_topology *topology, const struct uz_shard_file *shard)
 {
-    return uz_path_join(topology->dir, shard->name);
+    return uz_path_join(topology->dirs[shard->dir], shard->name);
 }

@@ -23,7 +23,8 @@ enum uz_shard_kind {
 
 /* One file whose name follows DeepSpeed's conventions. */
 struct uz_shard_file {
-    char *name; /* within the tag folder */
+    char *name; /* within its folder */
+    size_t dir; /* index into uz_topology.dirs */
     enum uz_shard_kind kind;
     uint32_t dp; /* data-parallel rank, global expert, or 0 */
     uint32_t mp; /* model-parallel rank: pp * tp_degree + tp; for layers the tp rank */
@@ -36,20 +37,37 @@ struct uz_shard_file {
  * files too (configuration, tokenizers, scripts), which are ignored.
  */
 struct uz_topology {
-    char *dir; /* the tag folder */
-    char *tag; /* its name: the tag */
+    char *dir;   /* the tag folder: dirs[0] */
+    char *tag;   /* its name: the tag */
+    char **dirs; /* and further folders with shards of the same checkpoint */
+    size_t n_dirs, cap_dirs;
     struct uz_shard_file *shards;
     size_t n_shards, cap_shards;
+    struct uz_shard_file *copies; /* model states that stand in a further folder again */
+    size_t n_copies, cap_copies;
     bool has_offloaded_tensors; /* the folder of a NVMe-offloaded optimizer is there */
+};
+
+/* Where the shards of one checkpoint lie. */
+struct uz_topology_request {
+    const char *path; /* a checkpoint root or a tag folder */
+    const char *tag;  /* NULL: what `latest` names */
+    const char *const *input_dirs;
+    size_t n_input_dirs;
+    uint64_t max_shards;
 };
 
 /*
  * Finds the tag folder and lists it. `path` is a checkpoint root (with `latest`, or with `tag`, not
  * NULL, naming a folder in it) or a tag folder itself. Universal checkpoints are recognised and
  * refused. Free with uz_topology_free, after failures too.
+ *
+ * An input folder holds a folder of the same tag, or the shards themselves. The same shard twice is
+ * UZ_MISMATCH, but for mp_rank_MM_model_states.pt, which every node writes on node-local storage:
+ * the first one counts, the others are listed as copies.
  */
-int uz_topology_open(struct uz_topology *topology, const char *path, const char *tag,
-                     const struct uz_limits *limits, struct uz_error *err);
+int uz_topology_open(struct uz_topology *topology, const struct uz_topology_request *request,
+                     struct uz_error *err);
 
 void uz_topology_free(struct uz_topology *topology);
 
@@ -58,10 +76,11 @@ const struct uz_shard_file *uz_topology_shards(const struct uz_topology *topolog
                                                enum uz_shard_kind kind, size_t *n);
 
 /*
- * Refuses by name the layouts that files' names give away and that are not read yet: pipeline
- * modules, experts, compressed shards, NVMe offload.
+ * Refuses by name the layouts that files' names give away and that are not read: pipeline modules,
+ * experts, NVMe offload (which leaves the low-precision weights where they are).
  */
-int uz_topology_refuse_by_names(const struct uz_topology *topology, struct uz_error *err);
+int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only,
+                                struct uz_error *err);
 
 /* Refuses more than one model-parallel rank. */
 int uz_topology_check_one_mp_rank(const struct uz_topology *topology, struct uz_error *err);

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads stage 0's masters and compares them with low-precision copies. */
+#include "zero/masters.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cast.h"
+
+enum { SAMPLE_ELEMS = 256, MAX_ELEM_NBYTES = 8, MAX_GROUPS = 65536 };
+
+/* ---- What stands under `optimizer` ---- */
+
+static int fail(const struct uz_masters *m, struct uz_error *err, const char *message)
+{
+    return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(m->file), UZ_NO_OFFSET, "%s", message);
+}
+
+static int alloc_groups(struct uz_masters *m, size_t n, struct uz_error *err)
+{
+    if (n > MAX_GROUPS)
+        return uz_fail_at(err, UZ_LIMIT, uz_torch_path(m->file), UZ_NO_OFFSET,
+                          "has %zu parameter groups, the most are %d", n, MAX_GROUPS);
+    UZ_TRY(uz_alloc(&m->groups, n, sizeof *m->groups, err));
+    UZ_TRY(uz_alloc(&m->totals, n, sizeof *m->totals, err));
+    m->n_groups = n;
+    return UZ_OK;
+}
+
+static int read_lists(struct uz_masters *m, const struct uz_seq *groups, struct uz_error *err)
+{
+    m->form = UZ_MASTERS_LISTS;
+    UZ_TRY(alloc_groups(m, groups->n, err));
+    for (size_t g = 0; g < groups->n; g++) {
+        m->groups[g].items = uz_node_list(groups->items[g]);
+        if (!m->groups[g].items)
+            return fail(m, err, "fp32_groups holds something that is no list of tensors");
+        m->totals[g] = m->groups[g].items->n;
+    }
+    return UZ_OK;
+}
+
+static int read_flat(struct uz_masters *m, const struct uz_seq *groups, struct uz_error *err)
+{
+    m->form = UZ_MASTERS_FLAT;
+    UZ_TRY(alloc_groups(m, groups->n, err));
+    for (size_t g = 0; g < groups->n; g++) {
+        struct uz_view *flat = &m->groups[g].flat;
+        UZ_TRY(
+            uz_torch_tensor(m->file, groups->items[g], "a tensor of fp32_groups_flat", flat, err));
+        if (flat->ndim != 1 || !flat->contiguous)
+            return fail(m, err, "fp32_groups_flat holds a tensor that is not flat");
+        m->totals[g] = flat->numel;
+    }
+    return UZ_OK;
+}
+
+/* Without masters the groups are those of the wrapped optimizer: lists of ids. */
+static int read_ids(struct uz_masters *m, struct uz_error *err)
+{
+    const struct uz_seq *groups = uz_node_list(uz_node_get(m->optimizer, "param_groups"));
+    if (!groups)
+        return UZ_OK;
+    UZ_TRY(alloc_groups(m, groups->n, err));
+    for (size_t g = 0; g < groups->n; g++) {
+        m->groups[g].items = uz_node_list(uz_node_get_small(groups->items[g], "params"));
+        if (!m->groups[g].items)
+            return fail(m, err, "a parameter group of the optimizer lists no params");
+        m->totals[g] = m->groups[g].items->n;
+    }
+    return UZ_OK;
+}
+
+static int index_states(struct uz_masters *m, struct uz_error *err)
+{
+    const struct uz_dict *states = uz_node_dict(uz_node_get(m->optimizer, "state"));
+    m->state_of_id = uz_map_new();
+    if (!m->state_of_id)
+        return uz_fail_nomem(err, sizeof(void *));
+    if (!states)
+        return UZ_OK;
+    UZ_TRY(uz_alloc(&m->ids, states->n, sizeof *m->ids, err));
+    for (size_t i = 0; i < states->n; i++)
+        if (uz_node_int(states->pairs[i].key, &m->ids[i]))
+            UZ_TRY(
+                uz_map_add(m->state_of_id, (const char *)&m->ids[i], sizeof *m->ids, i, NULL, err));
+    return UZ_OK;
+}
+
+int uz_masters_read(struct uz_masters *m, struct uz_torch_file *file, struct uz_error *err)
+{
+    const struct uz_node *optimizer = uz_node_get(uz_torch_root(file), "optimizer");
+    const struct uz_node *wrapped = uz_node_get(optimizer, "optimizer_state_dict");
+    const struct uz_seq *lists = uz_node_list(uz_node_get(optimizer, "fp32_groups"));
+    const struct uz_seq *flat = uz_node_list(uz_node_get(optimizer, "fp32_groups_flat"));
+    *m = (struct uz_masters){.file = file, .optimizer = wrapped ? wrapped : optimizer};
+    UZ_TRY(index_states(m, err));
+    if (lists)
+        return read_lists(m, lists, err);
+    if (flat)
+        return read_flat(m, flat, err);
+    return read_ids(m, err);
+}
+
+void uz_masters_free(struct uz_masters *m)
+{
+    free(m->groups);
+    free(m->totals);
+    uz_map_free(m->state_of_id);
+    free(m->ids);
+    free(m->copies);
+    free(m->copy_bytes);
+    *m = (struct uz_masters){0};
+}
+
+int uz_masters_view(const struct uz_masters *m, size_t group, uint64_t index, struct uz_view *view,
+                    struct uz_error *err)
+{
+    return uz_torch_tensor(m->file, m->groups[group].items->items[index], "a tensor of fp32_groups",
+                           view, err);
+}
+
+/* The optimizer numbers its parameters group by group, if it does not list their ids itself. */
+static bool id_of(const struct uz_masters *m, size_t group, uint64_t index, int64_t *id)
+{
+    const struct uz_seq *groups = uz_node_list(uz_node_get(m->optimizer, "param_groups"));
+    if (!groups || group >= groups->n)
+        return false;
+    const struct uz_seq *params = uz_node_list(uz_node_get_small(groups->items[group], "params"));
+    return params && index < params->n && uz_node_int(params->items[index], id);
+}
+
+const struct uz_dict *uz_masters_states(const struct uz_masters *m, size_t group, uint64_t index)
+{
+    const struct uz_dict *states = uz_node_dict(uz_node_get(m->optimizer, "state"));
+    int64_t id;
+    uint64_t place;
+    if (!states || !id_of(m, group, index, &id) ||
+        !uz_map_get(m->state_of_id, (const char *)&id, sizeof id, &place))
+        return NULL;
+    return uz_node_dict(states->pairs[place].value);
+}
+
+/* ---- Samples ---- */
+
+static void swap_elems(unsigned char *bytes, size_t n_elems, size_t size)
+{
+    for (size_t i = 0; i < n_elems; i++)
+        for (size_t k = 0; k < size / 2; k++) {
+            unsigned char kept = bytes[i * size + k];
+            bytes[i * size + k] = bytes[(i + 1) * size - 1 - k];
+            bytes[(i + 1) * size - 1 - k] = kept;
+        }
+}
+
+/* Element number `index`, row-major, of a strided array: where it lies. */
+static uint64_t strided_place(unsigned ndim, const uint64_t *shape, const uint64_t *stride,
+                              uint64_t index)
+{
+    uint64_t place = 0;
+    for (unsigned j = ndim; j-- > 0;) {
+        place += index % shape[j] * stride[j];
+        index /= shape[j];
+    }
+    return place;
+}
+
+/* The first n elements of a tensor in the byte order of this machine; stride NULL: contiguous. */
+static int read_sample(const struct uz_masters *m, const struct uz_storage *storage,
+                       enum uz_dtype dtype, uint64_t first, unsigned ndim, const uint64_t *shape,
+                       const uint64_t *stride, uint32_t n, unsigned char *bytes,
+                       struct uz_error *err)
+{
+    size_t size = uz_dtype_size(dtype);
+    if (!stride)
+        UZ_TRY(uz_torch_read(m->file, storage, first * size, bytes, n * size, err));
+    for (uint32_t i = 0; stride && i < n; i++)
+        UZ_TRY(uz_torch_read(m->file, storage,
+                             (first + strided_place(ndim, shape, stride, i)) * size,
+                             bytes + i * size, size, err));
+    if (storage->big_endian)
+        swap_elems(bytes, n, size);
+    return UZ_OK;
+}
+
+static int sample_copy(struct uz_masters *m, const struct uz_model *model, uint32_t tensor,
+                       struct uz_sample *sample, struct uz_error *err)
+{
+    const struct uz_tensor *t = &model->tensors[tensor];
+    const struct uz_piece *piece = &model->lp_pieces[t->lp];
+    sample->n_elems = t->numel < SAMPLE_ELEMS ? (uint32_t)t->numel : SAMPLE_ELEMS;
+    if (sample->n_elems == 0)
+        return UZ_OK;
+    const struct uz_place *place = &model->places[piece->storage];
+    struct uz_storage storage = {
+        .key = place->entry,
+        .offset = place->offset,
+        .nbytes = place->nbytes,
+        .entry = place->entry,
+        .packing = place->packing,
+        .big_endian = place->big_endian,
+    };
+    return read_sample(m, &storage, t->dtype, piece->src, t->ndim, t->shape,
+                       piece->map ? piece->map->src_stride : NULL, sample->n_elems, sample->bytes,
+                       err);
+}
+
+int uz_masters_prepare(struct uz_masters *m, const struct uz_model *model, const uint32_t *tensors,
+                       size_t n, struct uz_error *err)
+{
+    if (m->form == UZ_MASTERS_NONE)
+        return UZ_OK;
+    UZ_TRY(uz_alloc(&m->copies, n, sizeof *m->copies, err));
+    UZ_TRY(uz_alloc(&m->copy_bytes, n, SAMPLE_ELEMS * MAX_ELEM_NBYTES, err));
+    for (size_t c = 0; c < n; c++) {
+        m->copies[c].bytes = m->copy_bytes + c * SAMPLE_ELEMS * MAX_ELEM_NBYTES;
+        UZ_TRY(sample_copy(m, model, tensors[c], &m->copies[c], err));
+    }
+    return UZ_OK;
+}
+
+/* ---- Comparing ---- */
+
+/* Two-byte floats; a NaN equals any NaN, as frameworks choose their own. */
+static bool equal_halves(const unsigned char *a, const unsigned char *b, uint32_t n,
+                         enum uz_dtype dtype)
+{
+    unsigned nan_above = dtype == UZ_DTYPE_BF16 ? 0x7f80u : 0x7c00u;
+    for (uint32_t i = 0; i < n; i++) {
+        uint16_t x, y;
+        memcpy(&x, a + 2 * (size_t)i, sizeof x);
+        memcpy(&y, b + 2 * (size_t)i, sizeof y);
+        bool both_nan = (x & 0x7fffu) > nan_above && (y & 0x7fffu) > nan_above;
+        if (x != y && !both_nan)
+            return false;
+    }
+    return true;
+}
+
+/* True if the copy's sample is the rounded sample of the master, or if that can't be told. */
+static bool is_rounded(const struct uz_sample *copy, enum uz_dtype copy_dtype,
+                       const unsigned char *master, enum uz_dtype master_dtype)
+{
+    unsigned char rounded[SAMPLE_ELEMS * sizeof(uint16_t)];
+    if (copy_dtype == master_dtype)
+        return !memcmp(copy->bytes, master, copy->n_elems * uz_dtype_size(copy_dtype));
+    if (master_dtype != UZ_DTYPE_F32 || (copy_dtype != UZ_DTYPE_BF16 && copy_dtype != UZ_DTYPE_F16))
+        return true;
+    enum uz_cast_id cast = copy_dtype == UZ_DTYPE_BF16 ? UZ_CAST_F32_TO_BF16 : UZ_CAST_F32_TO_F16;
+    uz_cast_ops_for(0)->fn[cast](rounded, master, copy->n_elems);
+    return equal_halves(rounded, copy->bytes, copy->n_elems, copy_dtype);
+}
+
+static int match_sample(const struct uz_masters *m, const struct uz_tensor *tensor,
+                        size_t candidate, const struct uz_view *master, uint64_t first,
+                        bool *matches, struct uz_error *err)
+{
+    unsigned char bytes[SAMPLE_ELEMS * MAX_ELEM_NBYTES];
+    const struct uz_sample *copy = &m->copies[candidate];
+    UZ_TRY(read_sample(m, &master->storage, master->dtype, first, master->ndim, master->shape,
+                       master->contiguous ? NULL : master->stride, copy->n_elems, bytes, err));
+    *matches = is_rounded(copy, tensor->dtype, bytes, master->dtype);
+    return UZ_OK;
+}
+
+static bool same_shape(const struct uz_tensor *tensor, const struct uz_view *view)
+{
+    return tensor->ndim == view->ndim &&
+           !memcmp(tensor->shape, view->shape, view->ndim * sizeof *view->shape);
+}
+
+/* Where there are no masters: a state of the parameter's shape, or no state with a shape at all. */
+static bool match_states(const struct uz_masters *m, const struct uz_tensor *tensor, size_t group,
+                         uint64_t index)
+{
+    const struct uz_dict *states = uz_masters_states(m, group, index);
+    bool any = false;
+    for (size_t i = 0; states && i < states->n; i++) {
+        struct uz_view view;
+        if (!uz_torch_is_tensor(states->pairs[i].value) ||
+            uz_node_is_str(states->pairs[i].key, "step") ||
+            uz_torch_tensor(m->file, states->pairs[i].value, "a state", &view, NULL) < 0)
+            continue;
+        any = true;
+        if (same_shape(tensor, &view))
+            return true;
+    }
+    return !any;
+}
+
+int uz_masters_match(const struct uz_masters *m, const struct uz_tensor *tensor, size_t candidate,
+                     size_t group, uint64_t place, bool *matches, struct uz_error *err)
+{
+    struct uz_view view;
+    switch (m->form) {
+    case UZ_MASTERS_FLAT:
+        view = m->groups[group].flat;
+        return match_sample(m, tensor, candidate, &view, view.first + place, matches, err);
+    case UZ_MASTERS_LISTS:
+        UZ_TRY(uz_masters_view(m, group, place, &view, err));
+        *matches = same_shape(tensor, &view);
+        if (!*matches)
+            return UZ_OK;
+        return match_sample(m, tensor, candidate, &view, view.first, matches, err);
+    case UZ_MASTERS_NONE:
+        *matches = match_states(m, tensor, group, place);
+        break;
+    }
+    return UZ_OK;
+}

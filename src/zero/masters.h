@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The nameless masters and optimizer states that ZeRO stage 0 keeps in its model states. */
+#ifndef UZ_ZERO_MASTERS_H
+#define UZ_ZERO_MASTERS_H
+
+#include "layout/model.h"
+#include "torch/file.h"
+
+enum uz_masters_form {
+    UZ_MASTERS_NONE,  /* none: fp32 training, or the module is all there is */
+    UZ_MASTERS_LISTS, /* FP16_UnfusedOptimizer, fp32_groups: a list of tensors for each group */
+    UZ_MASTERS_FLAT,  /* FP16_Optimizer, fp32_groups_flat: a flat tensor for each group */
+};
+
+struct uz_masters_group {
+    const struct uz_seq *items; /* UZ_MASTERS_LISTS: tensors; UZ_MASTERS_NONE: ids of states */
+    struct uz_view flat;        /* UZ_MASTERS_FLAT */
+};
+
+/* The first elements of a tensor, as they are stored. */
+struct uz_sample {
+    uint32_t n_elems;
+    unsigned char *bytes;
+};
+
+struct uz_masters {
+    enum uz_masters_form form;
+    struct uz_torch_file *file;
+    struct uz_masters_group *groups;
+    uint64_t *totals; /* of each group: tensors, or elements if flat */
+    size_t n_groups;
+    const struct uz_node *optimizer; /* the wrapped optimizer's state_dict; NULL if there is none */
+    struct uz_map *state_of_id;      /* optimizer.state: id (8 bytes) -> place in the dictionary */
+    int64_t *ids;
+    struct uz_sample *copies;  /* of each candidate's low-precision copy */
+    unsigned char *copy_bytes; /* owns theirs */
+};
+
+/* Reads what stands under `optimizer`. Free with uz_masters_free, after failures too. */
+int uz_masters_read(struct uz_masters *masters, struct uz_torch_file *file, struct uz_error *err);
+
+void uz_masters_free(struct uz_masters *masters);
+
+/* Takes samples of the candidates' low-precision copies, for uz_masters_match. */
+int uz_masters_prepare(struct uz_masters *masters, const struct uz_model *model,
+                       const uint32_t *tensors, size_t n, struct uz_error *err);
+
+/*
+ * Whether a candidate (its number and its tensor) can have its master at `place` of a group: the
+ * shape is the same and the low-precision copy is the rounded master, as far as the first elements
+ * tell. Without masters the shapes of states decide, where there are any.
+ */
+int uz_masters_match(const struct uz_masters *masters, const struct uz_tensor *tensor,
+                     size_t candidate, size_t group, uint64_t place, bool *matches,
+                     struct uz_error *err);
+
+/* The view of master number `index` of a group of UZ_MASTERS_LISTS. */
+int uz_masters_view(const struct uz_masters *masters, size_t group, uint64_t index,
+                    struct uz_view *view, struct uz_error *err);
+
+/* The states of parameter number `index` of a group (flat: 0); NULL if it has none. */
+const struct uz_dict *uz_masters_states(const struct uz_masters *masters, size_t group,
+                                        uint64_t index);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The states an optimizer keeps of its parameters: exp_avg, momentum_buffer, ... */
+#ifndef UZ_ZERO_OPTIM_STATE_H
+#define UZ_ZERO_OPTIM_STATE_H
+
+#include "torch/file.h"
+
+/*
+ * The {name: value} of parameter number `id` in an optimizer's state: {state: {id: ...}, ...}, or
+ * the list that elastic checkpoints keep. NULL if there is none.
+ */
+const struct uz_node *uz_states_of(const struct uz_node *optimizer, int64_t id);
+
+/*
+ * The id of parameter number `index` of group `group`, from param_groups[group].params; -1 if the
+ * optimizer does not tell.
+ */
+int64_t uz_state_id(const struct uz_node *optimizer, size_t group, size_t index);
+
+/* True if `wanted` (a state's name, or "all") asks for the state that `key` names. */
+bool uz_state_is_wanted(const char *wanted, const char *key, size_t key_nbytes);
+
+/*
+ * Looks at pair number `index` of a parameter's states; *found if it is a tensor that can have an
+ * element for each of the parameter's (`step` is a count, whatever its shape), which *view then is.
+ * One that cannot be read is passed over unless it is wanted. UZ_UNSUPPORTED, by name, if a wanted
+ * state is compressed: its elements are not values of the parameter's.
+ */
+int uz_state_read(struct uz_torch_file *file, const struct uz_dict *states, size_t index,
+                  const char *wanted, struct uz_view *view, bool *found, struct uz_error *err);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shards of all data-parallel ranks: read side by side, compared, joined. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/parallel.h"
+#include "zero/archive_root.h"
+#include "zero/join.h"
+#include "zero/reading.h"
+
+/* The world size: recorded, or for files without a record the number of shards. */
+static int check_world(struct uz_reading *r, struct uz_error *err)
+{
+    size_t n_optim;
+    uz_topology_shards(&r->topology, UZ_SHARD_OPTIM, &n_optim);
+    r->world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim;
+    int rc = uz_topology_check_ranks(&r->topology, UZ_SHARD_OPTIM, r->world ? r->world : 1,
+                                     "*_optim_states.pt", err);
+    if (rc == UZ_MISMATCH && r->layout == UZ_LAYOUT_STAGE12)
+        return uz_hint(err, rc,
+                       "; without these files only the 16-bit weights are left: --source lp "
+                       "exports them");
+    UZ_TRY(rc);
+    if (r->layout == UZ_LAYOUT_STAGE3)
+        UZ_TRY(uz_topology_check_ranks(&r->topology, UZ_SHARD_MODEL_Z3, r->world,
+                                       "*_model_states.pt", err));
+    return UZ_OK;
+}
+
+/* Adds the files of a kind, in the order of ranks, to the model. */
+static int add_files(struct uz_reading *r, enum uz_shard_kind kind, uint32_t **files,
+                     struct uz_error *err)
+{
+    size_t n;
+    const struct uz_shard_file *shards = uz_topology_shards(&r->topology, kind, &n);
+    UZ_TRY(uz_alloc(files, r->world, sizeof **files, err));
+    for (size_t i = 0; i < n; i++) {
+        char *path = uz_shard_path(&r->topology, &shards[i]);
+        if (!path)
+            return uz_fail_nomem(err, strlen(shards[i].name));
+        int rc = uz_model_add_file(r->model, path, &(*files)[i], err);
+        free(path);
+        UZ_TRY(rc);
+    }
+    return UZ_OK;
+}
+
+/* One rank's ZeRO-3 model states: metadata and slices of frozen parameters. */
+static int read_model_shard(struct uz_reading *r, uint64_t rank, struct uz_error *err)
+{
+    struct uz_torch_file *file;
+    const char *path = r->model->files[r->model_files[rank]];
+    UZ_TRY(uz_alloc(&r->frozen_slices[rank], r->frozen.n, sizeof **r->frozen_slices, err));
+    UZ_TRY(uz_torch_open(&file, path, &r->options->limits, err));
+    int rc = uz_metadata_read(&r->metadata[rank], file, err);
+    if (rc == UZ_OK)
+        rc = uz_metadata_agree(&r->info->metadata, r->model->files[r->model_files[0]],
+                               &r->metadata[rank], path, err);
+    if (rc == UZ_OK)
+        rc = uz_frozen_read_slices(&r->frozen, file, r->model, r->world, r->frozen_slices[rank],
+                                   err);
+    uz_torch_close(file);
+    return rc;
+}
+
+/* Job 2 * rank reads that rank's optimizer file, job 2 * rank + 1 its ZeRO-3 model states. */
+static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
+{
+    struct uz_reading *r = cookie;
+    uint64_t rank = job / 2;
+    struct uz_optim_request request = {
+        .params = &r->params,
+        .model = r->model,
+        .state = r->options->state,
+        .limits = &r->options->limits,
+    };
+    (void)worker;
+    if (job % 2 == 0)
+        return uz_optim_shard_read(&r->shards[rank], r->model->files[r->optim_files[rank]], rank,
+                                   &request, err);
+    return r->model_files ? read_model_shard(r, rank, err) : UZ_OK;
+}
+
+static int read_ranks(struct uz_reading *r, struct uz_error *err)
+{
+    UZ_TRY(uz_alloc(&r->shards, r->world, sizeof *r->shards, err));
+    UZ_TRY(add_files(r, UZ_SHARD_OPTIM, &r->optim_files, err));
+    if (r->layout == UZ_LAYOUT_STAGE3) {
+        UZ_TRY(uz_alloc(&r->metadata, r->world, sizeof *r->metadata, err));
+        UZ_TRY(uz_alloc(&r->frozen_slices, r->world, sizeof *r->frozen_slices, err));
+        UZ_TRY(add_files(r, UZ_SHARD_MODEL_Z3, &r->model_files, err));
+    }
+    return uz_parallel(r->options->threads, 2 * r->world, read_job, NULL, r, err);
+}
+
+static int check_partition_counts(const struct uz_reading *r, uint64_t rank, struct uz_error *err)
+{
+    const struct uz_optim_shard *shard = &r->shards[rank];
+    for (size_t g = 0; g < shard->n_groups; g++) {
+        uint64_t count = shard->groups[g].partition_count;
+        if (count != r->world)
+            return uz_fail_at(err, UZ_MISMATCH, r->model->files[r->optim_files[rank]], UZ_NO_OFFSET,
+                              "Expected %llu of '*_optim_states.pt' under %s but found %llu: this "
+                              "shard records partition_count %llu for group %zu",
+                              (unsigned long long)count, r->topology.dir,
+                              (unsigned long long)r->world, (unsigned long long)count, g);
+    }
+    return UZ_OK;
+}
+
+static int check_shards_agree(const struct uz_reading *r, struct uz_error *err)
+{
+    const struct uz_optim_shard *first = &r->shards[0];
+    for (uint64_t rank = 0; rank < r->world; rank++) {
+        const struct uz_optim_shard *shard = &r->shards[rank];
+        const char *path = r->model->files[r->optim_files[rank]];
+        if ((shard->stage == 3) != (r->layout == UZ_LAYOUT_STAGE3) ||
+            shard->stage != first->stage || shard->bf16_optimizer != first->bf16_optimizer)
+            return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                              "is of ZeRO stage %d, which the other files of the checkpoint are "
+                              "not",
+                              shard->stage);
+        UZ_TRY(check_partition_counts(r, rank, err));
+        if (shard->has_step != first->has_step)
+            return uz_fail_at(
+                err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                "%s an optimizer step, rank 0 %s: shards of different saves are mixed",
+                shard->has_step ? "records" : "does not record",
+                first->has_step ? "does" : "does not");
+        if (shard->has_step && !(shard->step >= first->step && shard->step <= first->step))
+            return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                              "is of optimizer step %.0f, rank 0 of step %.0f: shards of different "
+                              "saves are mixed",
+                              shard->step, first->step);
+        if (strcmp(shard->ds_version, first->ds_version))
+            return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                              "was written by DeepSpeed '%s', rank 0 by '%s'", shard->ds_version,
+                              first->ds_version);
+    }
+    return UZ_OK;
+}
+
+static int check_archive_roots(const struct uz_reading *r, struct uz_error *err)
+{
+    const struct uz_model *model = r->model;
+    if (!r->metadata)
+        UZ_TRY(
+            uz_archive_root_check(r->info->metadata.archive_root, model->files[0], r->notes, err));
+    for (uint64_t rank = 0; rank < r->world; rank++) {
+        UZ_TRY(uz_archive_root_check(r->shards[rank].archive_root,
+                                     model->files[r->optim_files[rank]], r->notes, err));
+        if (r->metadata)
+            UZ_TRY(uz_archive_root_check(r->metadata[rank].archive_root,
+                                         model->files[r->model_files[rank]], r->notes, err));
+    }
+    return UZ_OK;
+}
+
+/* What the values must prove, because the metadata leaves it open. */
+static int note_doubts(struct uz_reading *r, struct uz_error *err)
+{
+    const struct uz_metadata *metadata = &r->info->metadata;
+    const struct uz_optim_shard *first = &r->shards[0];
+    for (uint64_t rank = 0; rank < r->world; rank++)
+        for (size_t g = 0; g < r->shards[rank].n_groups; g++)
+            if (r->shards[rank].groups[g].mapping == UZ_MAPPING_ROUND_ROBIN)
+                r->info->round_robin = true;
+    if (r->info->round_robin)
+        UZ_TRY(uz_warn(r->notes, err,
+                       "round_robin_gradients: param_slice_mappings in these files follows another "
+                       "order than the buffers; param_shapes was followed. Tools that trust the "
+                       "mapping (universal conversion, safe_get_full_*) give wrong values"));
+    r->info->has_step = first->has_step && first->step_is_of_state;
+    r->info->step = first->step;
+    double made = (double)(metadata->global_steps - metadata->skipped_steps);
+    if (r->info->has_step && metadata->has_steps && (first->step < made || first->step > made)) {
+        r->info->steps_differ = true;
+        UZ_TRY(uz_warn(r->notes, err,
+                       "the optimizer made %.0f steps, the model states tell of %.0f: files of "
+                       "different saves, or an optimizer that was reset",
+                       first->step, made));
+    }
+    return UZ_OK;
+}
+
+static int join(struct uz_reading *r, struct uz_error *err)
+{
+    struct uz_ranks ranks = {
+        .world = r->world,
+        .state = r->options->state,
+        .shards = r->shards,
+        .optim_files = r->optim_files,
+        .frozen_slices = r->frozen_slices,
+        .model_files = r->model_files,
+    };
+    if (r->layout == UZ_LAYOUT_STAGE3) {
+        UZ_TRY(uz_join_stage3(r->model, &r->params, &ranks, err));
+        UZ_TRY(uz_join_frozen(r->model, &r->frozen, &ranks, err));
+    } else {
+        UZ_TRY(uz_join_stage12(r->model, &r->params, &ranks, err));
+    }
+    return UZ_OK;
+}
+
+static void note_states(struct uz_reading *r)
+{
+    for (size_t g = 0; g < r->shards[0].n_groups; g++)
+        for (size_t i = 0; i < r->shards[0].groups[g].n_states; i++) {
+            const char *name = r->shards[0].groups[g].states[i].name;
+            uz_reading_note_state(r, name, strlen(name));
+        }
+}
+
+int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
+{
+    UZ_TRY(check_world(r, err));
+    UZ_TRY(read_ranks(r, err));
+    UZ_TRY(check_shards_agree(r, err));
+    UZ_TRY(check_archive_roots(r, err));
+    UZ_TRY(join(r, err));
+    r->info->stage = r->shards[0].stage;
+    note_states(r);
+    return note_doubts(r, err);
+}
+
+void uz_reading_free_ranks(struct uz_reading *r)
+{
+    for (uint64_t rank = 0; r->shards && rank < r->world; rank++)
+        uz_optim_shard_free(&r->shards[rank]);
+    for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)
+        free(r->frozen_slices[rank]);
+    free(r->frozen_slices);
+    free(r->shards);
+    free(r->optim_files);
+    free(r->model_files);
+    free(r->metadata);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything that lives while one checkpoint is read; shared by read.c, ranks.c and stage0.c. */
+#ifndef UZ_ZERO_READING_H
+#define UZ_ZERO_READING_H
+
+#include "zero/frozen.h"
+#include "zero/module.h"
+#include "zero/optim_shard.h"
+#include "zero/params.h"
+#include "zero/read.h"
+#include "zero/topology.h"
+
+/* What the files of a checkpoint are, as far as their names and the first of them tell. */
+enum uz_layout {
+    UZ_LAYOUT_STAGE0,  /* no partitions: the model states hold masters and optimizer, if any */
+    UZ_LAYOUT_STAGE12, /* flat groups cut into partitions; ZeRO 1, 2, BF16_Optimizer */
+    UZ_LAYOUT_STAGE3,  /* each parameter cut on its own */
+    UZ_LAYOUT_LP,      /* the low-precision module alone, by request */
+};
+
+struct uz_reading {
+    const struct uz_zero_options *options;
+    struct uz_topology topology;
+    enum uz_layout layout;
+    struct uz_model *model;
+    struct uz_zero_info *info;
+    struct uz_notes *notes;
+    struct uz_params params;
+    struct uz_frozen frozen;
+    uint64_t world;
+    struct uz_optim_shard *shards; /* of each rank */
+    uint32_t *optim_files;         /* their files in the model */
+    struct uz_metadata *metadata;  /* ZeRO-3: of each rank's model states */
+    uint32_t *model_files;
+    struct uz_flat_view **frozen_slices;
+    char seen_states[512]; /* names of the optimizer's states, for messages */
+};
+
+/* Reads the shards of all ranks side by side, checks that they agree, and joins them. */
+int uz_reading_join_ranks(struct uz_reading *reading, struct uz_error *err);
+
+void uz_reading_free_ranks(struct uz_reading *reading);
+
+/* Notes that the optimizer keeps a state of that name. */
+void uz_reading_note_state(struct uz_reading *reading, const char *name, size_t nbytes);
+
+/* Stage 0: finds the masters and the optimizer's states in the open model states. */
+int uz_reading_join_stage0(struct uz_reading *reading, struct uz_torch_file *file,
+                           uint32_t file_index, struct uz_error *err);
+
+#endif
