@@ -217,7 +217,13 @@ int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
     UZ_TRY(read_ranks(r, err));
     UZ_TRY(check_shards_agree(r, err));
     UZ_TRY(check_archive_roots(r, err));
-    UZ_TRY(join(r, err));
+    int rc = join(r, err);
+    if (rc == UZ_MISMATCH && r->on_nvme)
+        return uz_fail_at(
+            err, UZ_UNSUPPORTED, r->topology.dir, UZ_NO_OFFSET,
+            "the optimizer was offloaded to NVMe, and not all of its partitions are in "
+            "the shards: its swap files (offloaded_tensors) are not read");
+    UZ_TRY(rc);
     r->info->stage = r->shards[0].stage;
     note_states(r);
     return note_doubts(r, err);

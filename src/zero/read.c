@@ -106,6 +106,8 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
     UZ_TRY(uz_metadata_read(&r->info->metadata, file, err));
     UZ_TRY(refuse_by_model_states(r, file, err));
     UZ_TRY(tell_layout(r, file, err));
+    r->on_nvme =
+        uz_node_is_str(uz_node_get(zero_option(file, "offload_optimizer"), "device"), "nvme");
     int64_t configured;
     if (uz_node_int(zero_option(file, "stage"), &configured) && configured > 0 && configured <= 3)
         r->info->stage = (int)configured; /* files of the ranks tell better */

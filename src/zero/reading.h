@@ -27,6 +27,7 @@ struct uz_reading {
     struct uz_notes *notes;
     struct uz_params params;
     struct uz_frozen frozen;
+    bool on_nvme; /* the optimizer was offloaded to NVMe: partitions may be elsewhere */
     uint64_t world;
     struct uz_optim_shard *shards; /* of each rank */
     uint32_t *optim_files;         /* their files in the model */
