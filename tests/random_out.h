@@ -82,10 +82,11 @@ static inline void ro_item(struct uz_out *out, struct uz_out_file *file, const s
 static inline void ro_make(struct uz_out *out, const struct uz_items *items,
                            const struct uz_model *model)
 {
+    const size_t most = 3 * (items->n + 1); /* targets; the first item may be in two files */
     memset(out, 0, sizeof *out);
     out->n_files = out->cap_files = rng_range(1, RO_MAX_FILES);
     out->files = calloc(out->n_files, sizeof *out->files);
-    out->targets = rm_alloc((3 * items->n + 1) * sizeof *out->targets);
+    out->targets = rm_alloc(most * sizeof *out->targets);
     rm_must(out->files != NULL, "calloc");
     for (size_t i = 0; i < out->n_files; i++) {
         struct uz_out_file *file = &out->files[i];
@@ -94,7 +95,7 @@ static inline void ro_make(struct uz_out *out, const struct uz_items *items,
         char name[32];
         (void)snprintf(name, sizeof name, "out-%u", (unsigned)i);
         file->name = strdup(name);
-        file->head_nbytes = 15 * items->n + rng_below(100) + 4;
+        file->head_nbytes = 5 * most + rng_below(100);
         file->head = (char *)rm_junk(file->head_nbytes);
         file->blobs = rm_alloc(RO_MAX_BLOBS * sizeof *file->blobs);
         file->blob_data = (char *)rm_junk(RO_BLOB_NBYTES);

@@ -272,6 +272,42 @@ static void test_swapped(void)
     check_odd(30, RM_STRIDED | RM_SWAPPED);
 }
 
+/* A tensor so large that it would be read straight to its place if its bytes need not be swapped.
+ */
+static void test_large_swapped(void)
+{
+    const uint64_t numel = 10000;
+    struct output o;
+    struct uz_piece piece = {.n_elems = numel};
+    uint64_t n_overflows = 0;
+    size_t base;
+    rm_start(&m);
+    unsigned char *bytes = rm_junk(8 * numel);
+    m.truth[m.n++] = rm_alloc(8 * numel);
+    memcpy(m.truth[0], bytes, 8 * numel);
+    rm_swap(bytes, 8 * numel, 8);
+    piece.storage = rm_place(&m, bytes, 8 * numel, UZ_PACKED_STORED, true, &base);
+    rm_must(!uz_model_add_tensor(&m.model, "large", 5, UZ_ROLE_BUFFER, UZ_DTYPE_I64, 1, &numel,
+                                 &piece.tensor, NULL),
+            "tensor");
+    rm_must(!uz_model_add_piece(&m.model, &piece, NULL), "piece");
+    rm_finish(&m);
+    output_make(&o, &m.model, UZ_POLICY_FP32, 0);
+    for (size_t k = 0; k < N_WAYS; k++) {
+        struct uz_engine_result result;
+        unsigned char *want = ro_expected(&m, &o.out, 0, &n_overflows);
+        if (run_one_way(&o, &ways[k], &result)) {
+            char *got = slurp(o.paths[0], NULL);
+            rm_must(got != NULL, o.paths[0]);
+            CHECK_EQ_MEM(got, want, o.out.files[0].nbytes);
+            free(got);
+        }
+        free(want);
+    }
+    output_free(&o);
+    rm_free(&m);
+}
+
 static void test_streams(void)
 {
     check_odd(30, RM_DEFLATED | RM_SWAPPED);
@@ -622,6 +658,7 @@ int main(void)
         {"compressed storages", test_deflated},
         {"gaps, blobs and checksums", test_gaps},
         {"big-endian storages", test_swapped},
+        {"a large big-endian storage", test_large_swapped},
         {"streams of storages", test_streams},
         {"parts of checksums", test_checksum_parts},
         {"memory of checksums", test_checksum_memory},
