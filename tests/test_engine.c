@@ -1,90 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of runs: files hold what plain loops say, whatever the threads, chunks and buffers. */
 #include <fcntl.h>
-#include <limits.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "cast_oracle.h"
 #include "check.h"
-#include "engine/checksums.h"
-#include "engine/engine.h"
-#include "fake_stream.h"
-#include "out/safetensors.h"
-#include "random_model.h"
-#include "random_out.h"
+#include "engine_run.h"
 #include "safetensors_reader.h"
-
-static struct random_model m;
-
-/* ---- An output and its files ---- */
-
-struct output {
-    struct uz_items items;
-    struct uz_out out;
-    char **paths;
-};
-
-static void output_paths(struct output *o)
-{
-    o->paths = rm_alloc(o->out.n_files * sizeof *o->paths);
-    for (size_t i = 0; i < o->out.n_files; i++)
-        o->paths[i] = uz_path_join(scratch_dir, o->out.files[i].name);
-}
-
-static void output_make(struct output *o, const struct uz_model *model, enum uz_dtype_policy policy,
-                        uint64_t max_shard_bytes)
-{
-    const struct uz_safetensors_options options = {.max_shard_bytes = max_shard_bytes,
-                                                   .max_header_bytes = 1000000};
-    rm_must(!uz_items_select(&o->items, model, policy, false, NULL), "items");
-    rm_must(!uz_safetensors_layout(&o->out, &o->items, model, &options, NULL), "layout");
-    output_paths(o);
-}
-
-/* An output with gaps, blobs and checksums. */
-static void output_make_odd(struct output *o, const struct uz_model *model,
-                            enum uz_dtype_policy policy)
-{
-    rm_must(!uz_items_select(&o->items, model, policy, false, NULL), "items");
-    ro_make(&o->out, &o->items, model);
-    output_paths(o);
-}
-
-static void output_free(struct output *o)
-{
-    for (size_t i = 0; i < o->out.n_files; i++) {
-        (void)unlink(o->paths[i]);
-        free(o->paths[i]);
-    }
-    free(o->paths);
-    uz_out_free(&o->out);
-    uz_items_free(&o->items);
-}
-
-/* Makes the files afresh and fills them. */
-static int output_run(const struct output *o, const struct uz_model *model, uint64_t chunk_nbytes,
-                      uint64_t buffer_nbytes, unsigned threads, struct uz_engine_result *result,
-                      struct uz_error *err)
-{
-    struct uz_engine_options options = {
-        .threads = threads, .buffer_nbytes = buffer_nbytes, .cpu_mask = UINT_MAX};
-    struct uz_plan plan;
-    uz_limits_default(&options.limits);
-    uz_error_clear(err);
-    for (size_t i = 0; i < o->out.n_files; i++) {
-        rm_must(write_file(o->paths[i], "", 0), o->paths[i]);
-        rm_must(!truncate(o->paths[i], (off_t)o->out.files[i].nbytes), o->paths[i]);
-    }
-    int rc = uz_plan_build(&plan, model, &o->out, chunk_nbytes, err);
-    if (rc == UZ_OK)
-        rc = uz_engine_run(&plan, o->paths, &options, result, err);
-    uz_plan_free(&plan);
-    return rc;
-}
 
 /* ---- The truth ---- */
 
@@ -154,33 +77,6 @@ static char *all_bytes(const struct output *o, size_t *nbytes)
     return all;
 }
 
-struct way {
-    uint64_t chunk, buffer;
-    unsigned threads;
-};
-
-static const struct way ways[] = {{1 << 20, 1 << 20, 1}, {64, 64, 1},   {64, 4096, 2},
-                                  {4096, 4096, 4},       {192, 192, 3}, {1024, 1 << 20, 2},
-                                  {1 << 20, 1 << 20, 4}};
-
-enum { N_WAYS = sizeof ways / sizeof ways[0] };
-
-/* Runs; what every run must keep to. */
-static bool run_one_way(const struct output *o, const struct way *way,
-                        struct uz_engine_result *result)
-{
-    struct uz_error err;
-    fake.n_opened = fake.n_ends = 0;
-    fake.largest_read = 0;
-    int rc = output_run(o, &m.model, way->chunk, way->buffer, way->threads, result, &err);
-    if (!CHECK_F(rc == UZ_OK, "%s: %s", err.file, err.message))
-        return false;
-    CHECK_EQ_U64(result->nbytes_written, o->out.data_nbytes);
-    CHECK(fake.n_opened <= 1 && fake.n_ends == fake.n_opened); /* one pass, to the end */
-    CHECK(fake.largest_read <= way->buffer);
-    return true;
-}
-
 static void check_random(unsigned n, unsigned flags)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -222,44 +118,6 @@ static void test_strided(void)
 static void test_deflated(void)
 {
     check_random(20, RM_STRIDED | RM_DEFLATED);
-}
-
-/* Layouts with gaps: every byte of every file, blobs and checksums too. */
-static void check_odd(unsigned n, unsigned flags)
-{
-    unsigned n_slots = 0;
-    for (unsigned i = 0; i < n; i++) {
-        struct output o;
-        unsigned char *want[RO_MAX_FILES];
-        uint64_t n_overflows = 0;
-        rm_make(&m, flags);
-        output_make_odd(&o, &m.model, (enum uz_dtype_policy)(i % 4));
-        for (size_t f = 0; f < o.out.n_files; f++)
-            want[f] = ro_expected(&m, &o.out, f, &n_overflows);
-        for (size_t k = 0; k < N_WAYS; k++) {
-            struct uz_engine_result result;
-            if (!run_one_way(&o, &ways[k], &result))
-                continue;
-            CHECK_EQ_U64(result.n_overflows, n_overflows);
-            for (size_t f = 0; f < o.out.n_files; f++) {
-                struct uz_out_file *file = &o.out.files[f];
-                size_t nbytes = 0;
-                char *got = slurp(o.paths[f], &nbytes);
-                rm_must(got != NULL, o.paths[f]);
-                if (CHECK_EQ_U64(nbytes, file->nbytes))
-                    CHECK_EQ_MEM(got, want[f], nbytes);
-                free(got);
-                for (size_t s = 0; s < file->n_crcs; s++)
-                    memset(file->crcs[s].at, (int)k, 4); /* to be filled in anew */
-                n_slots += (unsigned)file->n_crcs;
-            }
-        }
-        for (size_t f = 0; f < o.out.n_files; f++)
-            free(want[f]);
-        output_free(&o);
-        rm_free(&m);
-    }
-    CHECK(n_slots > n);
 }
 
 static void test_gaps(void)
@@ -306,68 +164,6 @@ static void test_large_swapped(void)
     }
     output_free(&o);
     rm_free(&m);
-}
-
-static void test_streams(void)
-{
-    check_odd(30, RM_DEFLATED | RM_SWAPPED);
-    check_odd(30, RM_ZSTD | RM_SWAPPED);
-    check_odd(40, RM_STRIDED | RM_DEFLATED | RM_ZSTD | RM_SWAPPED);
-}
-
-/* ---- Checksums ---- */
-
-static void test_checksum_parts(void)
-{
-    static const unsigned char bytes[] = "123456789abc";
-    char slot[4];
-    struct uz_target target = {.dtype = UZ_DTYPE_U8, .n_elems = 9};
-    struct uz_crc_slot crc = {0, slot};
-    struct uz_out_file file = {
-        .name = (char[]){"f"}, .crcs = &crc, .n_crcs = 1, .nbytes = 9, .n_targets = 1};
-    const struct uz_out out = {.files = &file, .n_files = 1, .targets = &target, .n_targets = 1};
-    static const struct {
-        uint64_t first[3], nbytes[3];
-        int status;
-    } cases[] = {
-        {{0, 3, 4}, {3, 1, 5}, UZ_OK},       {{4, 0, 3}, {5, 3, 1}, UZ_OK},
-        {{4, 3, 0}, {5, 1, 2}, UZ_MISMATCH}, /* a gap */
-        {{0, 3, 4}, {4, 1, 5}, UZ_MISMATCH}, /* an overlap */
-        {{0, 3, 4}, {3, 1, 4}, UZ_MISMATCH}, /* too short */
-        {{0, 3, 4}, {3, 1, 6}, UZ_MISMATCH}, /* too long */
-        {{1, 3, 4}, {2, 1, 5}, UZ_MISMATCH}, /* begins late */
-        {{0, 9, 0}, {9, 3, 0}, UZ_MISMATCH}, /* more behind the end */
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct uz_checksums two[2] = {{0}, {0}};
-        struct uz_error err;
-        for (unsigned p = 0; p < 3; p++)
-            if (cases[i].nbytes[p] > 0)
-                rm_must(!uz_checksums_add(&two[p % 2], 0, cases[i].first[p],
-                                          bytes + cases[i].first[p], cases[i].nbytes[p], &err),
-                        "add");
-        rm_must(!uz_checksums_join(&two[0], &two[1], &err), "join");
-        CHECK_EQ_U64(two[1].n, 0);
-        memset(slot, 0, 4);
-        CHECK_EQ_I64(uz_checksums_fill(&two[0], &out, &err), cases[i].status);
-        if (cases[i].status == UZ_OK)
-            CHECK_EQ_MEM(slot, "\x26\x39\xf4\xcb", 4); /* the check value of CRC-32 */
-        else
-            CHECK_EQ_STR(err.file, "f");
-        uz_checksums_free(&two[0]);
-    }
-}
-
-/* Parts that follow one another take one record. */
-static void test_checksum_memory(void)
-{
-    struct uz_checksums checksums = {0};
-    for (unsigned i = 0; i < 1000; i++)
-        rm_must(!uz_checksums_add(&checksums, 7, i, "x", 1, NULL), "add");
-    CHECK_EQ_U64(checksums.n, 1);
-    rm_must(!uz_checksums_add(&checksums, 8, 1000, "x", 1, NULL), "add");
-    CHECK_EQ_U64(checksums.n, 2);
-    uz_checksums_free(&checksums);
 }
 
 /* ---- Strides far beyond any buffer ---- */
@@ -514,58 +310,6 @@ static void test_damaged_sources(void)
             check_damaged(i & 1, i & 2, threads);
 }
 
-/* A model whose tensors all lie in the file compressed whole. */
-static void make_zstd_model(void)
-{
-    rm_start(&m);
-    for (size_t k = 0; k < RM_MAX_TENSORS - 1; k++)
-        rm_add(&m, UZ_ROLE_PARAM, UZ_DTYPE_F32, RP_PLAIN | RP_WHOLE, UZ_PACKED_ZSTD, false);
-    rm_finish(&m);
-}
-
-/* A storage that a tensor needs: the tensor's first piece's. */
-static const struct uz_place *wanted_place(void)
-{
-    for (size_t i = 0; i < m.model.n_pieces; i++)
-        if (m.model.places[m.model.pieces[i].storage].packing)
-            return &m.model.places[m.model.pieces[i].storage];
-    return NULL;
-}
-
-static void check_bad_stream(enum fake_fault fault, bool shrunk, const char *message)
-{
-    struct output o;
-    struct uz_engine_result result;
-    struct uz_error err;
-    make_zstd_model();
-    const struct uz_place *place = wanted_place();
-    output_make_odd(&o, &m.model, UZ_POLICY_BF16);
-    if (place) { /* but for rare draws */
-        fake.fault = fault;
-        fake.chosen = place->entry;
-        for (size_t i = 0; shrunk && i < m.n_packed; i++)
-            if (m.packed[i].entry == place->entry)
-                m.packed[i].nbytes = 0;
-        int rc = output_run(&o, &m.model, 4096, 4096, 2, &result, &err);
-        fake.fault = FAKE_GOOD;
-        CHECK_EQ_I64(rc, UZ_CORRUPT);
-        CHECK_EQ_STR(err.file, m.zstd_path);
-        CHECK_F(strstr(err.message, message) != NULL, "%s", err.message);
-    }
-    output_free(&o);
-    rm_free(&m);
-}
-
-static void test_bad_streams(void)
-{
-    for (unsigned i = 0; i < 5; i++) {
-        check_bad_stream(FAKE_MISSING, false, "is not in the file");
-        check_bad_stream(FAKE_TWICE, false, "is in the file twice");
-        check_bad_stream(FAKE_BAD_END, false, "a bad end");
-        check_bad_stream(FAKE_GOOD, true, "too short");
-    }
-}
-
 /* ---- Progress ---- */
 
 static int stop_at_once(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
@@ -597,59 +341,6 @@ static void test_cancel(void)
     rm_free(&m);
 }
 
-static atomic_bool ticked;
-
-static void wait_for_tick(void)
-{
-    while (!atomic_load(&ticked))
-        (void)usleep(1000);
-}
-
-static int stop_in_stream(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
-{
-    (void)cookie;
-    (void)nbytes_done;
-    (void)nbytes_total;
-    atomic_store(&ticked, true);
-    return 1;
-}
-
-/* One storage of a million blocks: the job ends soon after it is told to. */
-static void test_cancel_stream(void)
-{
-    const uint64_t numel = 16 << 20;
-    struct output o;
-    struct uz_plan plan;
-    struct uz_engine_result result = {0};
-    struct uz_error err;
-    struct uz_engine_options options = {
-        .threads = 2, .buffer_nbytes = 64, .progress = stop_in_stream};
-    struct uz_place place = {.packing = UZ_PACKED_ZSTD, .nbytes = 4 * numel};
-    struct uz_piece piece = {.n_elems = numel};
-    rm_start(&m);
-    place.file = m.zstd_file;
-    place.entry = rm_pack(&m, UZ_PACKED_ZSTD, rm_alloc(place.nbytes), place.nbytes);
-    memset(m.packed[0].bytes, 7, place.nbytes);
-    rm_must(!uz_model_add_place(&m.model, &place, &piece.storage, NULL), "place");
-    rm_must(!uz_model_add_tensor(&m.model, "long", 4, UZ_ROLE_PARAM, UZ_DTYPE_F32, 1, &numel,
-                                 &piece.tensor, NULL),
-            "tensor");
-    rm_must(!uz_model_add_piece(&m.model, &piece, NULL), "piece");
-    rm_finish(&m);
-    output_make(&o, &m.model, UZ_POLICY_FP32, 0);
-    rm_must(write_file(o.paths[0], "", 0), o.paths[0]);
-    rm_must(!uz_plan_build(&plan, &m.model, &o.out, 64, NULL), "plan");
-    uz_limits_default(&options.limits);
-    fake.on_read = wait_for_tick;
-    CHECK_EQ_I64(uz_engine_run(&plan, o.paths, &options, &result, &err), UZ_CANCELLED);
-    fake.on_read = NULL;
-    CHECK(atomic_load(&ticked));
-    CHECK(result.nbytes_written < 4 * numel);
-    uz_plan_free(&plan);
-    output_free(&o);
-    rm_free(&m);
-}
-
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -659,20 +350,12 @@ int main(void)
         {"gaps, blobs and checksums", test_gaps},
         {"big-endian storages", test_swapped},
         {"a large big-endian storage", test_large_swapped},
-        {"streams of storages", test_streams},
-        {"parts of checksums", test_checksum_parts},
-        {"memory of checksums", test_checksum_memory},
         {"strides far beyond the buffer", test_far_strides},
         {"many files", test_many_files},
         {"sources that fail", test_damaged_sources},
-        {"streams that fail", test_bad_streams},
         {"cancelling", test_cancel},
-        {"cancelling a stream", test_cancel_stream},
         CU_TEST_INFO_NULL,
     };
-    rng_init();
-    fake.model = &m;
-    make_midpoints();
-    scratch_make();
+    engine_run_init();
     return check_run("engine", tests);
 }

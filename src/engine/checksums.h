@@ -17,8 +17,8 @@ struct uz_checksum {
 };
 
 /*
- * What one thread has seen: 32 bytes for each part of a target that does not follow the part before
- * it, so at most one for each target and chunk (and block of a stream).
+ * What one thread has seen. Parts that follow one another take one record of 32 bytes; at worst
+ * there is one for each target in each chunk, and for each stream piece in each block.
  */
 struct uz_checksums {
     struct uz_checksum *items;

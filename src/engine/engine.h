@@ -37,7 +37,7 @@ int uz_engine_run(const struct uz_plan *plan, char *const *paths,
 
 /*
  * Bytes of memory that a run with these options uses, apart from the plan and its model, and from
- * checksums for files that have slots for them: at most 32 bytes for each chunk and target.
+ * checksums for files that have slots for them: 32 bytes for each record (engine/checksums.h).
  */
 uint64_t uz_engine_memory(const struct uz_engine_options *options);
 
