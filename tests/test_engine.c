@@ -1,78 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of runs: files hold what plain loops say, whatever the threads, chunks and buffers. */
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "cast_oracle.h"
 #include "check.h"
-#include "engine/engine.h"
-#include "out/safetensors.h"
-#include "random_model.h"
+#include "engine_run.h"
 #include "safetensors_reader.h"
 
-static struct random_model m;
-
-/* ---- An output and its files ---- */
-
-struct output {
-    struct uz_items items;
-    struct uz_out out;
-    char **paths;
-};
-
-static void output_make(struct output *o, const struct uz_model *model, enum uz_dtype_policy policy,
-                        uint64_t max_shard_bytes)
-{
-    const struct uz_safetensors_options options = {.max_shard_bytes = max_shard_bytes,
-                                                   .max_header_bytes = 1000000};
-    rm_must(!uz_items_select(&o->items, model, policy, false, NULL), "items");
-    rm_must(!uz_safetensors_layout(&o->out, &o->items, model, &options, NULL), "layout");
-    o->paths = rm_alloc(o->out.n_files * sizeof *o->paths);
-    for (size_t i = 0; i < o->out.n_files; i++)
-        o->paths[i] = uz_path_join(scratch_dir, o->out.files[i].name);
-}
-
-static void output_free(struct output *o)
-{
-    for (size_t i = 0; i < o->out.n_files; i++) {
-        (void)unlink(o->paths[i]);
-        free(o->paths[i]);
-    }
-    free(o->paths);
-    uz_out_free(&o->out);
-    uz_items_free(&o->items);
-}
-
-/* Makes the files afresh and fills them. */
-static int output_run(const struct output *o, const struct uz_model *model, uint64_t chunk_nbytes,
-                      uint64_t buffer_nbytes, unsigned threads, struct uz_engine_result *result,
-                      struct uz_error *err)
-{
-    const struct uz_engine_options options = {
-        .threads = threads, .buffer_nbytes = buffer_nbytes, .cpu_mask = UINT_MAX};
-    struct uz_plan plan;
-    uz_error_clear(err);
-    for (size_t i = 0; i < o->out.n_files; i++) {
-        rm_must(write_file(o->paths[i], "", 0), o->paths[i]);
-        rm_must(!truncate(o->paths[i], (off_t)o->out.files[i].nbytes), o->paths[i]);
-    }
-    int rc = uz_plan_build(&plan, model, &o->out, chunk_nbytes, err);
-    if (rc == UZ_OK)
-        rc = uz_engine_run(&plan, o->paths, &options, result, err);
-    uz_plan_free(&plan);
-    return rc;
-}
-
 /* ---- The truth ---- */
-
-static size_t format_of(enum uz_dtype dtype)
-{
-    return dtype == UZ_DTYPE_F32 ? FORMAT_F32 : dtype == UZ_DTYPE_BF16 ? FORMAT_BF16 : FORMAT_F16;
-}
 
 static bool right_values(const struct st_tensor *got, uint32_t tensor, enum uz_dtype to,
                          uint64_t *n_overflows)
@@ -89,7 +26,7 @@ static bool right_values(const struct st_tensor *got, uint32_t tensor, enum uz_d
         bool overflow;
         memcpy(&bits, m.truth[tensor] + e * size, size);
         memcpy(&code, got->data + e * got->elem_size, got->elem_size);
-        if (code != oracle(format_of(from), format_of(to), bits, &overflow))
+        if (code != oracle(ro_format(from), ro_format(to), bits, &overflow))
             return false;
         *n_overflows += overflow;
     }
@@ -140,28 +77,19 @@ static char *all_bytes(const struct output *o, size_t *nbytes)
     return all;
 }
 
-static void check_random(unsigned n, bool strided, bool deflated)
+static void check_random(unsigned n, unsigned flags)
 {
-    static const struct {
-        uint64_t chunk, buffer;
-        unsigned threads;
-    } ways[] = {{1 << 20, 1 << 20, 1}, {64, 64, 1},        {64, 4096, 2},        {4096, 4096, 8},
-                {192, 192, 8},         {1024, 1 << 20, 2}, {1 << 20, 1 << 20, 8}};
     for (unsigned i = 0; i < n; i++) {
         struct output o;
         size_t nbytes = 0, nbytes_before = 0;
         char *before = NULL;
-        rm_make(&m, strided, deflated);
+        rm_make(&m, flags);
         output_make(&o, &m.model, (enum uz_dtype_policy)(i % 4),
                     rng_one_in(2) ? 0 : rng_range(1, 10000));
-        for (size_t k = 0; k < sizeof ways / sizeof ways[0]; k++) {
+        for (size_t k = 0; k < N_WAYS; k++) {
             struct uz_engine_result result;
-            struct uz_error err;
-            int rc = output_run(&o, &m.model, ways[k].chunk, ways[k].buffer, ways[k].threads,
-                                &result, &err);
-            if (!CHECK_F(rc == UZ_OK, "%s: %s", err.file, err.message))
+            if (!run_one_way(&o, &ways[k], &result))
                 continue;
-            CHECK_EQ_U64(result.nbytes_written, o.out.data_nbytes);
             if (k == 0)
                 check_values(&o, result.n_overflows);
             char *bytes = all_bytes(&o, &nbytes);
@@ -179,17 +107,63 @@ static void check_random(unsigned n, bool strided, bool deflated)
 
 static void test_plain(void)
 {
-    check_random(20, false, false);
+    check_random(20, 0);
 }
 
 static void test_strided(void)
 {
-    check_random(30, true, false);
+    check_random(30, RM_STRIDED);
 }
 
 static void test_deflated(void)
 {
-    check_random(20, true, true);
+    check_random(20, RM_STRIDED | RM_DEFLATED);
+}
+
+static void test_gaps(void)
+{
+    check_odd(30, RM_STRIDED);
+}
+
+static void test_swapped(void)
+{
+    check_odd(30, RM_STRIDED | RM_SWAPPED);
+}
+
+/* A tensor so large that it would be read straight to its place if its bytes need not be swapped.
+ */
+static void test_large_swapped(void)
+{
+    const uint64_t numel = 10000;
+    struct output o;
+    struct uz_piece piece = {.n_elems = numel};
+    uint64_t n_overflows = 0;
+    size_t base;
+    rm_start(&m);
+    unsigned char *bytes = rm_junk(8 * numel);
+    m.truth[m.n++] = rm_alloc(8 * numel);
+    memcpy(m.truth[0], bytes, 8 * numel);
+    rm_swap(bytes, 8 * numel, 8);
+    piece.storage = rm_place(&m, bytes, 8 * numel, UZ_PACKED_STORED, true, &base);
+    rm_must(!uz_model_add_tensor(&m.model, "large", 5, UZ_ROLE_BUFFER, UZ_DTYPE_I64, 1, &numel,
+                                 &piece.tensor, NULL),
+            "tensor");
+    rm_must(!uz_model_add_piece(&m.model, &piece, NULL), "piece");
+    rm_finish(&m);
+    output_make(&o, &m.model, UZ_POLICY_FP32, 0);
+    for (size_t k = 0; k < N_WAYS; k++) {
+        struct uz_engine_result result;
+        unsigned char *want = ro_expected(&m, &o.out, 0, &n_overflows);
+        if (run_one_way(&o, &ways[k], &result)) {
+            char *got = slurp(o.paths[0], NULL);
+            rm_must(got != NULL, o.paths[0]);
+            CHECK_EQ_MEM(got, want, o.out.files[0].nbytes);
+            free(got);
+        }
+        free(want);
+    }
+    output_free(&o);
+    rm_free(&m);
 }
 
 /* ---- Strides far beyond any buffer ---- */
@@ -312,11 +286,12 @@ static void check_damaged(bool deflated, bool gone, unsigned threads)
     struct uz_error err;
     rm_start(&m);
     while (m.n < RM_MAX_TENSORS)
-        rm_add(&m, UZ_ROLE_PARAM, UZ_DTYPE_F32, RP_PLAIN | RP_WHOLE, deflated);
+        rm_add(&m, UZ_ROLE_PARAM, UZ_DTYPE_F32, RP_PLAIN | RP_WHOLE,
+               deflated ? UZ_PACKED_DEFLATE : UZ_PACKED_STORED, false);
     rm_finish(&m);
     output_make(&o, &m.model, UZ_POLICY_BF16, 0);
     const char *path = deflated ? m.zip_path : m.paths[0];
-    if (deflated ? m.n_entries > 0 : m.used[0] > 0) { /* true but for rare draws */
+    if (deflated ? m.n_deflated > 0 : m.used[0] > 0) { /* true but for rare draws */
         rm_must(gone ? !unlink(path) : !truncate(path, 0), path);
         int rc = output_run(&o, &m.model, 4096, 4096, threads, &result, &err);
         CHECK_F(rc < 0, "nothing was noticed");
@@ -353,7 +328,7 @@ static void test_cancel(void)
     uint64_t total = 77;
     const struct uz_engine_options options = {
         .threads = 2, .buffer_nbytes = 64, .progress = stop_at_once, .cookie = &total};
-    rm_make(&m, false, false);
+    rm_make(&m, 0);
     output_make(&o, &m.model, UZ_POLICY_FP32, 0);
     rm_must(write_file(o.paths[0], "", 0), o.paths[0]);
     rm_must(!uz_plan_build(&plan, &m.model, &o.out, 64, NULL), "plan");
@@ -372,14 +347,15 @@ int main(void)
         {"plain pieces", test_plain},
         {"strided pieces", test_strided},
         {"compressed storages", test_deflated},
+        {"gaps, blobs and checksums", test_gaps},
+        {"big-endian storages", test_swapped},
+        {"a large big-endian storage", test_large_swapped},
         {"strides far beyond the buffer", test_far_strides},
         {"many files", test_many_files},
         {"sources that fail", test_damaged_sources},
         {"cancelling", test_cancel},
         CU_TEST_INFO_NULL,
     };
-    rng_init();
-    make_midpoints();
-    scratch_make();
+    engine_run_init();
     return check_run("engine", tests);
 }

@@ -10,6 +10,8 @@
 #include "base/file.h"
 #include "engine/convert.h"
 #include "engine/fd_cache.h"
+#include "kernels/bswap.h"
+#include "plan/plan.h"
 
 enum { BLOCK_ELEMS = 4096, MAX_ELEM_NBYTES = 8 };
 
@@ -22,6 +24,7 @@ struct comparer {
     unsigned char hp[BLOCK_ELEMS * MAX_ELEM_NBYTES];
     unsigned char lp[BLOCK_ELEMS * MAX_ELEM_NBYTES];
     unsigned char rounded[BLOCK_ELEMS * MAX_ELEM_NBYTES];
+    unsigned char raw[BLOCK_ELEMS * MAX_ELEM_NBYTES]; /* as they are in the file */
 };
 
 static int read_elems(struct comparer *c, uint32_t storage, uint64_t first, uint64_t n_elems,
@@ -31,8 +34,13 @@ static int read_elems(struct comparer *c, uint32_t storage, uint64_t first, uint
     const char *path = c->model->files[place->file];
     size_t size = uz_dtype_size(dtype);
     int fd;
+    bool swap = uz_place_swaps(place, dtype);
     UZ_TRY(uz_fd_cache_get(&c->sources, place->file, path, &fd, err));
-    return uz_pread_all(fd, to, (size_t)n_elems * size, place->offset + first * size, path, err);
+    UZ_TRY(uz_pread_all(fd, swap ? c->raw : to, (size_t)n_elems * size,
+                        place->offset + first * size, path, err));
+    if (swap)
+        uz_bswap_copy(to, c->raw, size, (size_t)n_elems);
+    return UZ_OK;
 }
 
 /* Elements of the block that differ. A NaN equals any NaN: frameworks choose their own. */
@@ -55,13 +63,14 @@ static int compare_piece(struct comparer *c, const struct uz_tensor *tensor,
                          const struct uz_piece *piece, const struct uz_piece *lp,
                          uint64_t *n_compared, uint64_t *n_differ, struct uz_error *err)
 {
+    const struct uz_conversion round = {.from = tensor->dtype, .to = tensor->lp_dtype};
     uint64_t left = piece->n_elems < c->max_elems ? piece->n_elems : c->max_elems;
     for (uint64_t done = 0; left > 0;) {
         uint64_t n = left < BLOCK_ELEMS ? left : BLOCK_ELEMS;
         UZ_TRY(read_elems(c, piece->storage, piece->src + done, n, tensor->dtype, c->hp, err));
         UZ_TRY(read_elems(c, lp->storage, lp->src + piece->lo + done, n, tensor->lp_dtype, c->lp,
                           err));
-        uz_convert_elems(c->ops, c->rounded, tensor->lp_dtype, c->hp, tensor->dtype, (size_t)n);
+        uz_convert_elems(c->ops, round, c->rounded, c->hp, (size_t)n);
         *n_differ += count_differences(c, n, tensor->lp_dtype);
         *n_compared += n;
         done += n;
@@ -70,10 +79,14 @@ static int compare_piece(struct comparer *c, const struct uz_tensor *tensor,
     return UZ_OK;
 }
 
+static bool is_packed(const struct uz_model *model, const struct uz_piece *piece)
+{
+    return model->places[piece->storage].packing != UZ_PACKED_STORED;
+}
+
 static bool is_plain(const struct uz_model *model, const struct uz_piece *piece)
 {
-    const struct uz_place *place = &model->places[piece->storage];
-    return !piece->map && place->packing == UZ_PACKED_STORED && !place->big_endian;
+    return !piece->map && !is_packed(model, piece);
 }
 
 static int compare_tensor(struct comparer *c, uint32_t index, struct uz_error *err)
@@ -84,13 +97,16 @@ static int compare_tensor(struct comparer *c, uint32_t index, struct uz_error *e
         !uz_dtype_is_castable(tensor->lp_dtype))
         return UZ_OK;
     const struct uz_piece *lp = &c->model->lp_pieces[tensor->lp];
-    for (uint64_t i = 0; i < tensor->n_pieces && is_plain(c->model, lp); i++) {
+    bool packed = is_packed(c->model, lp);
+    for (uint64_t i = 0; i < tensor->n_pieces; i++) {
         const struct uz_piece *piece = &c->model->pieces[tensor->first_piece + i];
-        if (is_plain(c->model, piece))
+        packed |= is_packed(c->model, piece);
+        if (is_plain(c->model, lp) && is_plain(c->model, piece))
             UZ_TRY(compare_piece(c, tensor, piece, lp, &n_compared, &n_differ, err));
     }
     c->rounding->n_compared += n_compared;
     c->rounding->n_differ += n_differ;
+    c->rounding->n_packed += packed;
     double share = n_compared ? (double)n_differ / (double)n_compared : 0;
     if (share > c->rounding->worst_share) {
         c->rounding->worst_share = share;

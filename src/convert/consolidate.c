@@ -164,6 +164,7 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     };
     UZ_TRY(uz_fit_memory(job->options.threads, job->options.max_memory,
                          uz_tables_memory(&job->model, &job->items, &job->out), &job->engine, err));
+    job->engine.limits = job->options.limits;
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
     return warn_of_room(job, err);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Picks the cast kernel for a pair of dtypes. */
+/* Picks the kernels for a pair of dtypes. */
 #include "engine/convert.h"
 
 #include <string.h>
+
+#include "kernels/bswap.h"
+
+enum { BLOCK_NBYTES = 4096 }; /* of swapped elements, on the stack and in the first cache */
 
 static enum uz_cast_id cast_of(enum uz_dtype from, enum uz_dtype to)
 {
@@ -16,12 +20,33 @@ static enum uz_cast_id cast_of(enum uz_dtype from, enum uz_dtype to)
     }
 }
 
-uint64_t uz_convert_elems(const struct uz_cast_ops *ops, void *restrict dst, enum uz_dtype to,
-                          const void *restrict src, enum uz_dtype from, size_t n_elems)
+/* Swaps into a block of its own: others may still want the bytes at src as they are. */
+static uint64_t swap_and_cast(uz_cast_fn cast, struct uz_conversion how,
+                              unsigned char *restrict dst, const unsigned char *restrict src,
+                              size_t n_elems)
 {
-    if (from == to) {
-        memcpy(dst, src, n_elems * uz_dtype_size(from));
-        return 0;
+    unsigned char block[BLOCK_NBYTES];
+    size_t from_size = uz_dtype_size(how.from), to_size = uz_dtype_size(how.to);
+    size_t elems_at_once = sizeof block / from_size;
+    uint64_t n_overflows = 0;
+    for (size_t done = 0, n; done < n_elems; done += n) {
+        n = n_elems - done < elems_at_once ? n_elems - done : elems_at_once;
+        uz_bswap_copy(block, src + done * from_size, from_size, n);
+        n_overflows += cast(dst + done * to_size, block, n);
     }
-    return ops->fn[cast_of(from, to)](dst, src, n_elems);
+    return n_overflows;
+}
+
+uint64_t uz_convert_elems(const struct uz_cast_ops *ops, struct uz_conversion how,
+                          void *restrict dst, const void *restrict src, size_t n_elems)
+{
+    if (how.from != how.to && how.swap)
+        return swap_and_cast(ops->fn[cast_of(how.from, how.to)], how, dst, src, n_elems);
+    if (how.from != how.to)
+        return ops->fn[cast_of(how.from, how.to)](dst, src, n_elems);
+    if (how.swap)
+        uz_bswap_copy(dst, src, uz_dtype_size(how.from), n_elems);
+    else
+        memcpy(dst, src, n_elems * uz_dtype_size(how.from));
+    return 0;
 }

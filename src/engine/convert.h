@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Elements from one dtype to another, or as they are. */
+/* Elements from one dtype to another, or as they are, from either byte order. */
 #ifndef UZ_ENGINE_CONVERT_H
 #define UZ_ENGINE_CONVERT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,11 +11,17 @@
 
 #include "kernels/cast.h"
 
+/* What happens to elements on their way. */
+struct uz_conversion {
+    enum uz_dtype from, to; /* equal, or both castable */
+    bool swap;              /* the bytes of each element at `src` are in the opposite order */
+};
+
 /*
- * Puts n_elems elements of dtype `from` at src as dtype `to` to dst; the two must be equal or both
- * castable. Returns how many finite values became infinite.
+ * Puts n_elems converted elements from src to dst, which must not overlap; src is left as it is.
+ * Returns how many finite values became infinite.
  */
-uint64_t uz_convert_elems(const struct uz_cast_ops *ops, void *restrict dst, enum uz_dtype to,
-                          const void *restrict src, enum uz_dtype from, size_t n_elems);
+uint64_t uz_convert_elems(const struct uz_cast_ops *ops, struct uz_conversion how,
+                          void *restrict dst, const void *restrict src, size_t n_elems);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hands streams and chunks to the threads. */
+/* Hands stream jobs and chunks to the threads, and writes what is not data. */
 #include "engine/engine.h"
 
 #include <fcntl.h>
@@ -17,7 +17,7 @@ struct run {
     const struct uz_plan *plan;
     const struct uz_engine_options *options;
     struct uz_worker *workers;
-    atomic_uint_least64_t nbytes_written;
+    struct uz_engine_state state;
 };
 
 static int alloc_buffer(unsigned char **buffer, uint64_t nbytes, struct uz_error *err)
@@ -29,25 +29,33 @@ static int alloc_buffer(unsigned char **buffer, uint64_t nbytes, struct uz_error
     return UZ_OK;
 }
 
-int uz_worker_init(struct uz_worker *worker, const struct uz_plan *plan, char *const *paths,
-                   const struct uz_cast_ops *ops, uint64_t buffer_nbytes, unsigned n_fd_slots,
-                   struct uz_error *err)
+static int init_worker(struct uz_worker *worker, struct run *run, char *const *paths,
+                       const struct uz_cast_ops *ops, struct uz_error *err)
 {
+    unsigned n_fd_slots = uz_fd_slots_for(2 * run->options->threads);
     *worker = (struct uz_worker){
-        .plan = plan, .paths = paths, .ops = ops, .buffer_nbytes = buffer_nbytes};
+        .plan = run->plan,
+        .paths = paths,
+        .ops = ops,
+        .limits = &run->options->limits,
+        .state = &run->state,
+        .buffer_nbytes = run->options->buffer_nbytes,
+    };
     uz_fd_cache_init(&worker->sources, O_RDONLY, n_fd_slots);
     uz_fd_cache_init(&worker->outputs, O_WRONLY, n_fd_slots);
-    UZ_TRY(alloc_buffer(&worker->out, buffer_nbytes, err));
-    return alloc_buffer(&worker->scratch, buffer_nbytes, err);
+    UZ_TRY(alloc_buffer(&worker->out, worker->buffer_nbytes, err));
+    return alloc_buffer(&worker->scratch, worker->buffer_nbytes, err);
 }
 
-void uz_worker_free(struct uz_worker *worker)
+static void free_worker(struct uz_worker *worker)
 {
     if (!worker->plan)
         return; /* never initialised */
     uz_fd_cache_close(&worker->sources);
     uz_fd_cache_close(&worker->outputs);
     uz_chunk_free(&worker->chunk);
+    uz_checksums_free(&worker->checksums);
+    free(worker->open_pieces);
     free(worker->out);
     free(worker->scratch);
 }
@@ -61,13 +69,12 @@ static int run_job(void *cookie, uint64_t job, unsigned index, struct uz_error *
 {
     struct run *run = cookie;
     struct uz_worker *worker = &run->workers[index];
-    uint64_t nbytes;
-    if (job < run->plan->n_streams)
-        UZ_TRY(uz_worker_scatter(worker, &run->plan->streams[job], &nbytes, err));
-    else
-        UZ_TRY(uz_worker_gather(worker, job - run->plan->n_streams, &nbytes, err));
-    atomic_fetch_add_explicit(&run->nbytes_written, nbytes, memory_order_relaxed);
-    return UZ_OK;
+    int rc = job < run->plan->n_stream_jobs
+                 ? uz_worker_scatter(worker, &run->plan->stream_jobs[job], err)
+                 : uz_worker_gather(worker, job - run->plan->n_stream_jobs, err);
+    if (rc < 0)
+        atomic_store(&run->state.stop, true);
+    return rc;
 }
 
 static int tick(void *cookie)
@@ -75,24 +82,52 @@ static int tick(void *cookie)
     struct run *run = cookie;
     if (!run->options->progress)
         return 0;
-    return run->options->progress(run->options->cookie, atomic_load(&run->nbytes_written),
-                                  run->plan->nbytes);
+    int stop = run->options->progress(run->options->cookie, atomic_load(&run->state.nbytes_written),
+                                      run->plan->nbytes);
+    if (stop)
+        atomic_store(&run->state.stop, true);
+    return stop;
 }
 
-static int write_heads(const struct uz_plan *plan, char *const *paths, struct uz_error *err)
+/* Runs all jobs; what the workers have to tell is in *result and *checksums, also on failure. */
+static int run_jobs(struct run *run, char *const *paths, struct uz_engine_result *result,
+                    struct uz_checksums *checksums, struct uz_error *err)
 {
-    for (size_t i = 0; i < plan->out->n_files; i++) {
-        const struct uz_out_file *file = &plan->out->files[i];
-        struct uz_fd_cache cache;
-        int fd;
-        uz_fd_cache_init(&cache, O_WRONLY, 1);
-        int rc = uz_fd_cache_get(&cache, (uint32_t)i, paths[i], &fd, err);
+    const struct uz_engine_options *options = run->options;
+    const struct uz_cast_ops *ops = uz_cast_ops_for(options->cpu_mask);
+    UZ_TRY(uz_alloc(&run->workers, options->threads, sizeof *run->workers, err));
+    int rc = UZ_OK;
+    for (unsigned i = 0; i < options->threads && rc == UZ_OK; i++)
+        rc = init_worker(&run->workers[i], run, paths, ops, err);
+    if (rc == UZ_OK)
+        rc = uz_parallel(options->threads, run->plan->n_stream_jobs + run->plan->n_chunks, run_job,
+                         tick, run, err);
+    for (unsigned i = 0; i < options->threads; i++) {
         if (rc == UZ_OK)
-            rc = uz_pwrite_all(fd, file->head, (size_t)file->head_nbytes, 0, paths[i], err);
-        uz_fd_cache_close(&cache);
-        UZ_TRY(rc);
+            rc = uz_checksums_join(checksums, &run->workers[i].checksums, err);
+        result->n_overflows += run->workers[i].n_overflows;
+        free_worker(&run->workers[i]);
     }
-    return UZ_OK;
+    free(run->workers);
+    result->nbytes_written = atomic_load(&run->state.nbytes_written);
+    return rc;
+}
+
+static int write_head_and_blobs(const struct uz_out_file *file, const char *path,
+                                struct uz_error *err)
+{
+    struct uz_fd_cache cache;
+    int fd;
+    uz_fd_cache_init(&cache, O_WRONLY, 1);
+    int rc = uz_fd_cache_get(&cache, 0, path, &fd, err);
+    if (rc == UZ_OK)
+        rc = uz_pwrite_all(fd, file->head, (size_t)file->head_nbytes, 0, path, err);
+    for (size_t i = 0; i < file->n_blobs && rc == UZ_OK; i++) {
+        const struct uz_blob *blob = &file->blobs[i];
+        rc = uz_pwrite_all(fd, blob->data, (size_t)blob->nbytes, blob->offset, path, err);
+    }
+    uz_fd_cache_close(&cache);
+    return rc;
 }
 
 int uz_engine_run(const struct uz_plan *plan, char *const *paths,
@@ -100,22 +135,13 @@ int uz_engine_run(const struct uz_plan *plan, char *const *paths,
                   struct uz_error *err)
 {
     struct run run = {.plan = plan, .options = options};
-    const struct uz_cast_ops *ops = uz_cast_ops_for(options->cpu_mask);
+    struct uz_checksums checksums = {0};
     *result = (struct uz_engine_result){0};
-    UZ_TRY(write_heads(plan, paths, err));
-    UZ_TRY(uz_alloc(&run.workers, options->threads, sizeof *run.workers, err));
-    int rc = UZ_OK;
-    for (unsigned i = 0; i < options->threads && rc == UZ_OK; i++)
-        rc = uz_worker_init(&run.workers[i], plan, paths, ops, options->buffer_nbytes,
-                            uz_fd_slots_for(2 * options->threads), err);
+    int rc = run_jobs(&run, paths, result, &checksums, err);
     if (rc == UZ_OK)
-        rc = uz_parallel(options->threads, plan->n_streams + plan->n_chunks, run_job, tick, &run,
-                         err);
-    for (unsigned i = 0; i < options->threads; i++) {
-        result->n_overflows += run.workers[i].n_overflows;
-        uz_worker_free(&run.workers[i]);
-    }
-    free(run.workers);
-    result->nbytes_written = atomic_load(&run.nbytes_written);
+        rc = uz_checksums_fill(&checksums, plan->out, err);
+    uz_checksums_free(&checksums);
+    for (size_t i = 0; i < plan->out->n_files && rc == UZ_OK; i++)
+        rc = write_head_and_blobs(&plan->out->files[i], paths[i], err);
     return rc;
 }

@@ -33,10 +33,11 @@ static void place_rows(struct uz_worker *worker, const struct uz_copy *copy,
 {
     const unsigned char *src = base + (copy->src - src_first);
     unsigned char *dst = worker->out + copy->dst;
+    const struct uz_conversion how = {.from = copy->from, .to = copy->to, .swap = copy->swap};
     for (uint64_t row = 0; row < copy->n_rows; row++)
         worker->n_overflows +=
-            uz_convert_elems(worker->ops, dst + row * copy->dst_stride, copy->to,
-                             src + row * copy->src_stride, copy->from, (size_t)copy->n_elems);
+            uz_convert_elems(worker->ops, how, dst + row * copy->dst_stride,
+                             src + row * copy->src_stride, (size_t)copy->n_elems);
 }
 
 /* A part of a copy: some rows, or some elements of one row. */
@@ -145,7 +146,7 @@ static int try_interleaved(struct uz_worker *worker, size_t i, size_t *end, stru
 
 static bool is_direct(const struct uz_copy *copy)
 {
-    return copy->from == copy->to && copy->n_rows == 1 &&
+    return copy->from == copy->to && !copy->swap && copy->n_rows == 1 &&
            copy->n_elems * uz_dtype_size(copy->from) >= DIRECT_NBYTES;
 }
 
@@ -222,21 +223,24 @@ static int read_copies(struct uz_worker *worker, struct uz_error *err)
     return UZ_OK;
 }
 
-int uz_worker_gather(struct uz_worker *worker, uint64_t index, uint64_t *nbytes_written,
-                     struct uz_error *err)
+int uz_worker_gather(struct uz_worker *worker, uint64_t index, struct uz_error *err)
 {
     struct uz_chunk *chunk = &worker->chunk;
-    int fd;
-    *nbytes_written = 0;
     UZ_TRY(uz_plan_chunk(worker->plan, index, chunk, err));
     UZ_TRY(read_copies(worker, err));
-    const char *path = worker->paths[chunk->file];
-    UZ_TRY(uz_fd_cache_get(&worker->outputs, chunk->file, path, &fd, err));
+    for (size_t i = 0; i < chunk->n_parts; i++) {
+        const struct uz_target_part *part = &chunk->parts[i];
+        UZ_TRY(uz_checksums_add(&worker->checksums, part->target, part->first,
+                                worker->out + part->begin, (size_t)(part->end - part->begin), err));
+    }
     for (size_t i = 0; i < chunk->n_spans; i++) {
         const struct uz_span *span = &chunk->spans[i];
+        const char *path = worker->paths[chunk->file];
+        int fd;
+        UZ_TRY(uz_fd_cache_get(&worker->outputs, chunk->file, path, &fd, err));
         UZ_TRY(uz_pwrite_all(fd, worker->out + span->begin, (size_t)(span->end - span->begin),
                              chunk->offset + span->begin, path, err));
-        *nbytes_written += span->end - span->begin;
+        uz_worker_wrote(worker, span->end - span->begin);
     }
     return UZ_OK;
 }

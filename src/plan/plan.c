@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Divides an output into chunks and streams. */
+/* Divides an output into chunks and stream jobs. */
 #include "plan/plan.h"
 
 #include <stdlib.h>
@@ -27,6 +27,19 @@ static int check_pieces(const struct uz_model *model, struct uz_error *err)
     return UZ_OK;
 }
 
+static uint64_t target_end(const struct uz_target *target)
+{
+    return target->offset + target->n_elems * uz_dtype_size(target->dtype);
+}
+
+/* Bytes from the end of a file's head to the end of its last target. */
+static uint64_t data_nbytes(const struct uz_out *out, const struct uz_out_file *file)
+{
+    if (file->n_targets == 0)
+        return 0;
+    return target_end(&out->targets[file->first_target + file->n_targets - 1]) - file->head_nbytes;
+}
+
 int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const struct uz_out *out,
                   uint64_t chunk_nbytes, struct uz_error *err)
 {
@@ -35,7 +48,7 @@ int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const stru
     UZ_TRY(
         uz_alloc(&plan->first_chunk, (uint64_t)out->n_files + 1, sizeof *plan->first_chunk, err));
     for (size_t i = 0; i < out->n_files; i++) {
-        uint64_t data = out->files[i].nbytes - out->files[i].head_nbytes;
+        uint64_t data = data_nbytes(out, &out->files[i]);
         plan->first_chunk[i + 1] =
             plan->first_chunk[i] + data / chunk_nbytes + (data % chunk_nbytes != 0);
     }
@@ -48,7 +61,8 @@ void uz_plan_free(struct uz_plan *plan)
 {
     free(plan->first_chunk);
     free(plan->streamed);
-    free(plan->streams);
+    free(plan->stream_jobs);
+    free(plan->stream_storages);
     free(plan->stream_pieces);
     *plan = (struct uz_plan){0};
 }
@@ -57,6 +71,7 @@ void uz_chunk_free(struct uz_chunk *chunk)
 {
     free(chunk->copies);
     free(chunk->spans);
+    free(chunk->parts);
     uz_tiles_free(&chunk->tiles);
     *chunk = (struct uz_chunk){0};
 }
@@ -73,11 +88,6 @@ static uint32_t file_of_chunk(const struct uz_plan *plan, uint64_t index)
             high = mid;
     }
     return (uint32_t)low;
-}
-
-static uint64_t target_end(const struct uz_target *target)
-{
-    return target->offset + target->n_elems * uz_dtype_size(target->dtype);
 }
 
 /* The first target of the file that ends after byte `offset`. */
@@ -107,6 +117,7 @@ static int add_copy(const struct uz_plan *plan, struct uz_chunk *chunk, const st
         .file = place->file,
         .from = from,
         .to = target->dtype,
+        .swap = uz_place_swaps(place, from),
         .src = place->offset + tile->src * from_size,
         .dst = dst + tile->dst * to_size,
         .n_elems = tile->n_elems,
@@ -137,13 +148,23 @@ static int add_target(const struct uz_plan *plan, struct uz_chunk *chunk,
     return UZ_OK;
 }
 
-/* Notes that the chunk's bytes of a target will be there to be written. */
-static int add_span(struct uz_chunk *chunk, const struct uz_target *target, struct uz_error *err)
+/* Notes that the chunk's bytes of target number `index` will be there to be written. */
+static int add_span(const struct uz_plan *plan, struct uz_chunk *chunk, size_t index,
+                    struct uz_error *err)
 {
+    const struct uz_target *target = &plan->out->targets[index];
     uint64_t begin = target->offset > chunk->offset ? target->offset - chunk->offset : 0;
     uint64_t end = target_end(target) - chunk->offset;
     if (end > chunk->nbytes)
         end = chunk->nbytes;
+    if (plan->out->files[chunk->file].n_crcs > 0) {
+        struct uz_target_part *part;
+        UZ_TRY(UZ_APPEND(chunk->parts, chunk->n_parts, chunk->cap_parts, &part, err));
+        *part = (struct uz_target_part){.target = index,
+                                        .first = chunk->offset + begin - target->offset,
+                                        .begin = begin,
+                                        .end = end};
+    }
     if (chunk->n_spans > 0 && chunk->spans[chunk->n_spans - 1].end == begin) {
         chunk->spans[chunk->n_spans - 1].end = end;
         return UZ_OK;
@@ -159,13 +180,14 @@ int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *c
 {
     chunk->file = file_of_chunk(plan, index);
     const struct uz_out_file *file = &plan->out->files[chunk->file];
-    chunk->offset =
-        file->head_nbytes + (index - plan->first_chunk[chunk->file]) * plan->chunk_nbytes;
-    chunk->nbytes = file->nbytes - chunk->offset;
+    uint64_t begin = (index - plan->first_chunk[chunk->file]) * plan->chunk_nbytes;
+    chunk->offset = file->head_nbytes + begin;
+    chunk->nbytes = data_nbytes(plan->out, file) - begin;
     if (chunk->nbytes > plan->chunk_nbytes)
         chunk->nbytes = plan->chunk_nbytes;
     chunk->n_copies = 0;
     chunk->n_spans = 0;
+    chunk->n_parts = 0;
     size_t end = file->first_target + file->n_targets;
     for (size_t i = first_target_after(plan, file, chunk->offset); i < end; i++) {
         const struct uz_target *target = &plan->out->targets[i];
@@ -174,7 +196,7 @@ int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *c
         if (plan->streamed && plan->streamed[i])
             continue;
         UZ_TRY(add_target(plan, chunk, target, err));
-        UZ_TRY(add_span(chunk, target, err));
+        UZ_TRY(add_span(plan, chunk, i, err));
     }
     return UZ_OK;
 }

@@ -12,13 +12,13 @@
 #include "out/target.h"
 
 /*
- * Work is divided by output: the data of each file is cut into chunks of chunk_nbytes. What must be
- * read for a chunk is computed when the chunk is worked on, so a plan's size depends on the numbers
- * of tensors, pieces and files, not on bytes.
+ * Work is divided by output: what lies in each file between its head and the end of its last target
+ * is cut into chunks of chunk_nbytes. What must be read for a chunk is computed when the chunk is
+ * worked on, so a plan's size depends on the numbers of tensors, pieces and files, not on bytes.
  *
- * Targets that draw on a storage which can't be read at any place (a compressed zip entry) are left
- * out of the chunks. For them the plan has streams: one for each storage they need, its pieces in
- * the order of the storage.
+ * Targets that draw on a storage which can't be read at any place (in a compressed zip entry or a
+ * file compressed whole) are left out of the chunks. For them the plan has stream jobs: one for
+ * each entry or file that must be gone through from front to back.
  */
 struct uz_plan {
     const struct uz_model *model; /* borrowed */
@@ -26,27 +26,41 @@ struct uz_plan {
     uint64_t chunk_nbytes;
     uint64_t n_chunks;
     uint64_t *first_chunk; /* of each file; n_files + 1 entries */
-    bool *streamed;        /* of each target: written by streams, not by chunks */
-    struct uz_stream *streams;
-    size_t n_streams;
+    bool *streamed;        /* of each target: written by stream jobs, not by chunks; NULL: none */
+    struct uz_stream_job *stream_jobs;
+    size_t n_stream_jobs;
+    struct uz_stream_storage *stream_storages;
+    size_t n_stream_storages;
     struct uz_stream_piece *stream_pieces;
     size_t n_stream_pieces;
-    uint64_t nbytes; /* that chunks and streams write in all */
+    uint64_t nbytes; /* that chunks and stream jobs write in all */
 };
 
-/* The part of one piece that goes to one target; both sides without gaps. */
+/*
+ * Elements of a piece that go to one target and follow one another on both sides. Their dtypes are
+ * those of the target and its tensor.
+ */
 struct uz_stream_piece {
     uint32_t place;
     uint32_t file; /* output file */
-    enum uz_dtype from, to;
-    uint64_t src; /* byte in the storage */
-    uint64_t dst; /* byte in the output file */
+    size_t target; /* index into out->targets */
+    uint64_t src;  /* byte in the storage, a multiple of the element size */
+    uint64_t dst;  /* byte in the target */
     uint64_t n_elems;
 };
 
-/* stream_pieces [first, first + n) lie in one storage, that of `place`, with ascending `src`. */
-struct uz_stream {
-    uint32_t place;
+/* stream_pieces [first, first + n) draw on one storage, with ascending `src`. */
+struct uz_stream_storage {
+    uint64_t entry; /* of their places */
+    size_t first, n;
+};
+
+/*
+ * One pass over a source: stream_storages [first, first + n), with ascending `entry`, of a file. A
+ * zip entry, or storage that is not packed (it has parts of the same targets), is a job of its own.
+ */
+struct uz_stream_job {
+    uint32_t place; /* of any of its pieces: tells file and packing */
     size_t first, n;
 };
 
@@ -54,6 +68,7 @@ struct uz_stream {
 struct uz_copy {
     uint32_t file; /* source file */
     enum uz_dtype from, to;
+    bool swap;    /* the source's elements have their bytes in the opposite order */
     uint64_t src; /* in the source file */
     uint64_t dst; /* in the chunk */
     uint64_t n_elems, n_rows;
@@ -62,6 +77,13 @@ struct uz_copy {
 
 /* Bytes [begin, end) of a chunk. */
 struct uz_span {
+    uint64_t begin, end;
+};
+
+/* Bytes [begin, end) of a chunk that are those of a target from byte `first` of it on. */
+struct uz_target_part {
+    size_t target;
+    uint64_t first;
     uint64_t begin, end;
 };
 
@@ -74,6 +96,8 @@ struct uz_chunk {
     size_t n_copies, cap_copies;
     struct uz_span *spans; /* what is to be written; usually the whole chunk */
     size_t n_spans, cap_spans;
+    struct uz_target_part *parts; /* what the spans hold, if the file has checksums; else none */
+    size_t n_parts, cap_parts;
     struct uz_tiles tiles; /* scratch */
 };
 
@@ -86,10 +110,19 @@ int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const stru
 
 void uz_plan_free(struct uz_plan *plan);
 
-/* Describes chunk number `index`; *chunk was zeroed before its first use. Thread-safe. */
+/*
+ * Describes chunk number `index`, which may hold nothing; *chunk was zeroed before its first use.
+ * Thread-safe.
+ */
 int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *chunk,
                   struct uz_error *err);
 
 void uz_chunk_free(struct uz_chunk *chunk);
+
+/* True if elements of the dtype that lie in this place must have their bytes swapped. */
+static inline bool uz_place_swaps(const struct uz_place *place, enum uz_dtype dtype)
+{
+    return place->big_endian && uz_dtype_size(dtype) > 1;
+}
 
 #endif

@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lists the pieces of targets that draw on compressed storages. */
+/* Lists what stream jobs do: the pieces of targets that draw on compressed storages. */
 #include "plan/streams.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Runs that pieces with strides may have in all: each becomes a stream piece of its own. */
+enum { MAX_STRIDED_RUNS = 1 << 20 };
+
+/* What is needed while pieces are listed. */
+struct lister {
+    struct uz_plan *plan;
+    size_t cap;
+    uint64_t n_strided_runs;
+    uint32_t file;
+    size_t target;
+};
 
 static bool any_packed(const struct uz_model *model)
 {
@@ -21,81 +33,131 @@ static bool needs_stream(const struct uz_model *model, const struct uz_tensor *t
     return false;
 }
 
-/* The elements that a piece and a target have in common. */
-static int add_piece(struct uz_plan *plan, size_t *cap, const struct uz_piece *piece,
-                     const struct uz_target *target, uint32_t file, struct uz_error *err)
+static int fail_in_place(const struct lister *lister, const struct uz_piece *piece, int status,
+                         const char *what, struct uz_error *err)
 {
-    uint64_t lo = piece->lo > target->lo ? piece->lo : target->lo;
-    uint64_t piece_end = piece->lo + piece->n_elems, target_end = target->lo + target->n_elems;
-    uint64_t hi = piece_end < target_end ? piece_end : target_end;
-    const struct uz_tensor *tensor = &plan->model->tensors[piece->tensor];
-    if (piece->map)
-        return uz_fail_at(
-            err, UZ_UNSUPPORTED, plan->model->files[plan->model->places[piece->storage].file],
-            UZ_NO_OFFSET, "%s is stored with strides in a compressed entry", tensor->name);
-    if (lo >= hi)
-        return UZ_OK;
-    UZ_TRY(uz_reserve(&plan->stream_pieces, cap, (uint64_t)plan->n_stream_pieces + 1,
+    const struct uz_model *model = lister->plan->model;
+    return uz_fail_at(err, status, model->files[model->places[piece->storage].file], UZ_NO_OFFSET,
+                      "%s: %s", model->tensors[piece->tensor].name, what);
+}
+
+/* Adds a run, or makes the piece before it longer if it follows that on both sides. */
+static int add_run(struct lister *lister, const struct uz_piece *piece, const struct uz_run *run,
+                   bool is_first, struct uz_error *err)
+{
+    struct uz_plan *plan = lister->plan;
+    const struct uz_target *target = &plan->out->targets[lister->target];
+    uint64_t from_size = uz_dtype_size(plan->model->tensors[piece->tensor].dtype);
+    uint64_t to_size = uz_dtype_size(target->dtype);
+    uint64_t room = plan->model->places[piece->storage].nbytes / from_size;
+    uint64_t src = run->src * from_size, dst = (run->dst - target->lo) * to_size;
+    if (run->src > room || run->n_elems > room - run->src)
+        return fail_in_place(lister, piece, UZ_CORRUPT,
+                             "a piece of it reaches past the end of its storage", err);
+    if (!is_first) {
+        struct uz_stream_piece *last = &plan->stream_pieces[plan->n_stream_pieces - 1];
+        if (last->src + last->n_elems * from_size == src &&
+            last->dst + last->n_elems * to_size == dst) {
+            last->n_elems += run->n_elems;
+            return UZ_OK;
+        }
+    }
+    if (piece->map && ++lister->n_strided_runs > MAX_STRIDED_RUNS)
+        return fail_in_place(lister, piece, UZ_UNSUPPORTED,
+                             "it is stored with strides, in too many parts to be picked from "
+                             "compressed data; decompress the file first",
+                             err);
+    UZ_TRY(uz_reserve(&plan->stream_pieces, &lister->cap, (uint64_t)plan->n_stream_pieces + 1,
                       sizeof *plan->stream_pieces, err));
     plan->stream_pieces[plan->n_stream_pieces++] = (struct uz_stream_piece){
         .place = piece->storage,
-        .file = file,
-        .from = tensor->dtype,
-        .to = target->dtype,
-        .src = (piece->src + (lo - piece->lo)) * uz_dtype_size(tensor->dtype),
-        .dst = target->offset + (lo - target->lo) * uz_dtype_size(target->dtype),
-        .n_elems = hi - lo,
+        .file = lister->file,
+        .target = lister->target,
+        .src = src,
+        .dst = dst,
+        .n_elems = run->n_elems,
     };
     return UZ_OK;
 }
 
-static int add_target(struct uz_plan *plan, size_t *cap, size_t index, uint32_t file,
-                      struct uz_error *err)
+static int add_target(struct lister *lister, struct uz_error *err)
 {
-    const struct uz_target *target = &plan->out->targets[index];
+    struct uz_plan *plan = lister->plan;
+    const struct uz_target *target = &plan->out->targets[lister->target];
     const struct uz_tensor *tensor = &plan->model->tensors[target->tensor];
     if (!needs_stream(plan->model, tensor))
         return UZ_OK;
-    plan->streamed[index] = true;
-    for (uint64_t i = 0; i < tensor->n_pieces; i++)
-        UZ_TRY(
-            add_piece(plan, cap, &plan->model->pieces[tensor->first_piece + i], target, file, err));
+    plan->streamed[lister->target] = true;
+    for (uint64_t i = 0; i < tensor->n_pieces; i++) {
+        const struct uz_piece *piece = &plan->model->pieces[tensor->first_piece + i];
+        struct uz_runs runs;
+        struct uz_run run;
+        bool is_first = true;
+        uz_runs_begin(&runs, piece, target->lo, target->lo + target->n_elems);
+        for (; uz_runs_next(&runs, &run); is_first = false)
+            UZ_TRY(add_run(lister, piece, &run, is_first, err));
+    }
     return UZ_OK;
 }
 
-/* Compressed storages of one entry are one stream, whatever places name them. */
-static int compare_places(const struct uz_model *model, uint32_t a, uint32_t b)
+static int compare_u64(uint64_t a, uint64_t b)
 {
-    const struct uz_place *x = &model->places[a], *y = &model->places[b];
-    if (x->file != y->file)
-        return x->file < y->file ? -1 : 1;
-    if (x->packing != y->packing)
-        return x->packing < y->packing ? -1 : 1;
-    if (x->packing)
-        return x->entry < y->entry ? -1 : x->entry > y->entry;
     return a < b ? -1 : a > b;
 }
 
+/* By the pass that a place belongs to: a file, a zip entry, or the place itself if not packed. */
+static int compare_jobs(const struct uz_model *model, uint32_t a, uint32_t b)
+{
+    const struct uz_place *x = &model->places[a], *y = &model->places[b];
+    if (x->file != y->file)
+        return compare_u64(x->file, y->file);
+    if (x->packing != y->packing)
+        return x->packing < y->packing ? -1 : 1;
+    switch (x->packing) {
+    case UZ_PACKED_ZSTD:
+        return 0;
+    case UZ_PACKED_DEFLATE:
+        return compare_u64(x->entry, y->entry);
+    default:
+        return compare_u64(a, b);
+    }
+}
+
+/* Places of one entry are one storage, whatever tensors name them. */
 static int by_source(const void *a, const void *b, void *model)
 {
     const struct uz_stream_piece *x = a, *y = b;
-    int order = compare_places(model, x->place, y->place);
-    return order ? order : x->src < y->src ? -1 : x->src > y->src;
+    const struct uz_place *places = ((const struct uz_model *)model)->places;
+    int order = compare_jobs(model, x->place, y->place);
+    if (order == 0)
+        order = compare_u64(places[x->place].entry, places[y->place].entry);
+    return order ? order : compare_u64(x->src, y->src);
 }
 
-static int group_by_place(struct uz_plan *plan, struct uz_error *err)
+/* Divides the sorted pieces by storage, and the storages by job. */
+static int group(struct uz_plan *plan, struct uz_error *err)
 {
+    const struct uz_model *model = plan->model;
     const struct uz_stream_piece *pieces = plan->stream_pieces;
-    size_t cap = 0;
+    struct uz_stream_storage *storage = NULL;
+    struct uz_stream_job *job = NULL;
+    size_t cap_storages = 0, cap_jobs = 0;
     for (size_t i = 0; i < plan->n_stream_pieces; i++) {
-        if (i > 0 && compare_places(plan->model, pieces[i].place, pieces[i - 1].place) == 0) {
-            plan->streams[plan->n_streams - 1].n++;
-            continue;
+        uint64_t entry = model->places[pieces[i].place].entry;
+        bool new_job = !job || compare_jobs(model, pieces[i].place, job->place) != 0;
+        if (new_job) {
+            UZ_TRY(UZ_APPEND(plan->stream_jobs, plan->n_stream_jobs, cap_jobs, &job, err));
+            job->place = pieces[i].place;
+            job->first = plan->n_stream_storages;
         }
-        UZ_TRY(uz_reserve(&plan->streams, &cap, (uint64_t)plan->n_streams + 1,
-                          sizeof *plan->streams, err));
-        plan->streams[plan->n_streams++] =
-            (struct uz_stream){.place = pieces[i].place, .first = i, .n = 1};
+        if (new_job || storage->entry != entry) {
+            UZ_TRY(UZ_APPEND(plan->stream_storages, plan->n_stream_storages, cap_storages, &storage,
+                             err));
+            storage->entry = entry;
+            storage->first = i;
+            job->n++;
+        }
+        storage->n++;
     }
     return UZ_OK;
 }
@@ -103,17 +165,21 @@ static int group_by_place(struct uz_plan *plan, struct uz_error *err)
 int uz_plan_streams(struct uz_plan *plan, struct uz_error *err)
 {
     const struct uz_out *out = plan->out;
-    size_t cap = 0;
+    struct lister lister = {.plan = plan};
     if (!any_packed(plan->model))
         return UZ_OK;
     UZ_TRY(uz_alloc(&plan->streamed, out->n_targets, sizeof *plan->streamed, err));
-    for (uint32_t file = 0; file < out->n_files; file++)
-        for (size_t i = 0; i < out->files[file].n_targets; i++)
-            UZ_TRY(add_target(plan, &cap, out->files[file].first_target + i, file, err));
+    for (lister.file = 0; lister.file < out->n_files; lister.file++) {
+        const struct uz_out_file *file = &out->files[lister.file];
+        for (size_t i = 0; i < file->n_targets; i++) {
+            lister.target = file->first_target + i;
+            UZ_TRY(add_target(&lister, err));
+        }
+    }
     if (plan->n_stream_pieces > 0) {
         struct uz_model model = *plan->model; /* qsort_r's cookie is not const */
         qsort_r(plan->stream_pieces, plan->n_stream_pieces, sizeof *plan->stream_pieces, by_source,
                 &model);
     }
-    return group_by_place(plan, err);
+    return group(plan, err);
 }

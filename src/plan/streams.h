@@ -5,7 +5,7 @@
 
 #include "plan/plan.h"
 
-/* Finds the targets that need streams and lists their pieces by storage. */
+/* Finds the targets that need streams and lists their pieces by job and storage. */
 int uz_plan_streams(struct uz_plan *plan, struct uz_error *err);
 
 #endif
