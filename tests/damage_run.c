@@ -58,17 +58,17 @@ static void small_options(struct uz_consolidate_options *options, unsigned threa
 {
     uz_consolidate_options_default(options);
     options->durability = UZ_DURABLE_NONE;
-    options->threads = threads;
-    options->limits.max_pickle_bytes = 16 << 20;
-    options->limits.max_pickle_nodes = 1 << 20;
-    options->limits.max_pickle_arena = 64 << 20;
-    options->limits.max_pickle_stack = 1 << 20;
-    options->limits.max_pickle_memo = 1 << 20;
-    options->limits.max_zip_entries = 1 << 16;
-    options->limits.max_name_bytes = 4096;
-    options->limits.max_tensors = 1 << 16;
-    options->limits.max_shards = 4096;
-    options->limits.max_header_bytes = 1 << 20;
+    options->input.threads = threads;
+    options->input.limits.max_pickle_bytes = 16 << 20;
+    options->input.limits.max_pickle_nodes = 1 << 20;
+    options->input.limits.max_pickle_arena = 64 << 20;
+    options->input.limits.max_pickle_stack = 1 << 20;
+    options->input.limits.max_pickle_memo = 1 << 20;
+    options->input.limits.max_zip_entries = 1 << 16;
+    options->input.limits.max_name_bytes = 4096;
+    options->input.limits.max_tensors = 1 << 16;
+    options->input.limits.max_shards = 4096;
+    options->input.limits.max_header_bytes = 1 << 20;
 }
 
 /* An error must say what is wrong, and where if it is about a file. */

@@ -364,7 +364,8 @@ static void check_good(const char *dir)
     options.durability = UZ_DURABLE_NONE;
     if (truth_read(&truth, dir)) {
         for (unsigned precision = 0; precision <= UZ_PRECISION_KEEP; precision++)
-            for (options.threads = 1; options.threads <= 4; options.threads += 3) {
+            for (options.input.threads = 1; options.input.threads <= 4;
+                 options.input.threads += 3) {
                 options.precision = (enum uz_precision)precision;
                 convert_good(&truth, dir, &options);
             }

@@ -49,9 +49,9 @@ static void check_cap(const char *name, struct uz_consolidate_options *options, 
 static void test_caps(void)
 {
     struct uz_consolidate_options options;
-    struct uz_limits *limits = &options.limits;
+    struct uz_limits *limits = &options.input.limits;
     uz_consolidate_options_default(&options);
-    options.threads = 1;
+    options.input.threads = 1;
     check_cap("max_pickle_bytes", &options, &limits->max_pickle_bytes);
     check_cap("max_pickle_nodes", &options, &limits->max_pickle_nodes);
     check_cap("max_pickle_arena", &options, &limits->max_pickle_arena);
@@ -72,7 +72,7 @@ static void test_max_memory(void)
     uint64_t free_nbytes = 0, memory_nbytes = 0, least = 0, n_refused = 0;
     unsigned threads = 0, least_threads = 0;
     uz_consolidate_options_default(&options);
-    options.threads = 8;
+    options.input.threads = 8;
     CHECK_EQ_I64(plan(&options, &err, &free_nbytes, &threads), UZ_OK);
     CHECK_EQ_U64(threads, 8);
     CHECK(free_nbytes > 0);

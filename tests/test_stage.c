@@ -784,7 +784,7 @@ static void test_failed_writes(void)
     struct uz_consolidate_options options;
     int rc = UZ_IO;
     uz_consolidate_options_default(&options);
-    options.threads = 1;
+    options.input.threads = 1;
     options.max_shard_bytes = 600;
     for (int n = 0; n < 1000 && rc != UZ_OK; n++) {
         struct uz_error err;

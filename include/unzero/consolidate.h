@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "error.h"
-#include "limits.h"
+#include "input.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,15 +31,13 @@ enum uz_durability {
 
 /** What to do; start from uz_consolidate_options_default. Strings are borrowed. */
 struct uz_consolidate_options {
-    const char *tag;               /**< folder in the checkpoint root; NULL: what `latest` names */
+    struct uz_input_options input; /**< how to read the checkpoint */
     enum uz_precision precision;   /**< default UZ_PRECISION_FP32 */
     uint64_t max_shard_bytes;      /**< tensor bytes of an output file; 0: one file; default 5e9 */
     bool exclude_frozen;           /**< leave frozen parameters out; default false */
     bool force;                    /**< replace outputs that exist; default false */
     enum uz_durability durability; /**< default UZ_DURABLE_FULL */
-    unsigned threads;              /**< 0 (default): the processors this process may use */
     uint64_t max_memory;           /**< bytes; 0 (default): no bound but what the defaults take */
-    struct uz_limits limits;       /**< caps on the input */
 };
 
 /** One output file. */

@@ -6,7 +6,9 @@
 #include <unzero/consolidate.h>
 #include <unzero/dtype.h>
 #include <unzero/error.h>
+#include <unzero/input.h>
 #include <unzero/limits.h>
+#include <unzero/names.h>
 #include <unzero/version.h>
 
 #endif

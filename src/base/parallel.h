@@ -7,6 +7,9 @@
 
 #include "base/error.h"
 
+/* The processors that this process may use; at least 1. */
+unsigned uz_usable_processors(void);
+
 /*
  * One job. `worker` (0..n_threads-1) tells which thread runs it, so that each can own scratch
  * memory. A negative status stops the handing out of further jobs.

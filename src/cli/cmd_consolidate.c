@@ -175,7 +175,7 @@ static int take(void *cookie, int id, const char *value)
     struct request *request = cookie;
     switch (id) {
     case 't':
-        request->options.tag = value;
+        request->options.input.tag = value;
         return 0;
     case OPT_FORMAT:
         return take_format(value);
@@ -184,7 +184,8 @@ static int take(void *cookie, int id, const char *value)
     case OPT_MAX_SHARD_SIZE:
         return opts_read_size(&command, "max-shard-size", value, &request->options.max_shard_bytes);
     case OPT_THREADS:
-        return opts_read_number(&command, "threads", value, MAX_THREADS, &request->options.threads);
+        return opts_read_number(&command, "threads", value, MAX_THREADS,
+                                &request->options.input.threads);
     case OPT_MAX_MEMORY:
         return opts_read_size(&command, "max-memory", value, &request->options.max_memory);
     case OPT_SYNC:

@@ -2,9 +2,9 @@
 /* ZeRO checkpoint -> whole tensors: reader, layout, plan, engine and commit, one after another. */
 #include <unzero/consolidate.h>
 
-#include <sched.h>
 #include <stdlib.h>
 
+#include "base/parallel.h"
 #include "check/rounding.h"
 #include "convert/memory.h"
 #include "convert/target_path.h"
@@ -40,37 +40,15 @@ void uz_consolidate_options_default(struct uz_consolidate_options *options)
         .max_shard_bytes = 5000000000,
         .durability = UZ_DURABLE_FULL,
     };
-    uz_limits_default(&options->limits);
-}
-
-static unsigned usable_processors(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return 1;
-    int n = CPU_COUNT(&set);
-    return n > 0 ? (unsigned)n : 1;
+    uz_input_options_default(&options->input);
 }
 
 static int read_source(struct uz_consolidation *job, const char *checkpoint, struct uz_error *err)
 {
     struct uz_zero_options options = {
-        .tag = job->options.tag,
-        .threads = job->options.threads,
-        .limits = job->options.limits,
+        .input = job->options.input,
     };
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
-}
-
-/* Stored values the engine cannot carry over: named before anything is written. */
-static int refuse_places(const struct uz_model *model, struct uz_error *err)
-{
-    for (size_t i = 0; i < model->n_places; i++)
-        if (model->places[i].big_endian)
-            return uz_fail_at(err, UZ_UNSUPPORTED, model->files[model->places[i].file],
-                              UZ_NO_OFFSET,
-                              "was saved on a big-endian machine, which is not supported yet");
-    return UZ_OK;
 }
 
 /* Where the metadata leaves doubts whether the shards belong together, the values must tell. */
@@ -113,7 +91,7 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
     struct uz_safetensors_options options = {
         .file_name = job->target.file_name,
         .max_shard_bytes = job->target.file_name ? 0 : job->options.max_shard_bytes,
-        .max_header_bytes = job->options.limits.max_header_bytes,
+        .max_header_bytes = job->options.input.limits.max_header_bytes,
     };
     UZ_TRY(uz_items_select(&job->items, &job->model, policies[job->options.precision],
                            job->options.exclude_frozen, err));
@@ -162,9 +140,9 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
         .force = job->options.force,
         .sync = syncs[job->options.durability],
     };
-    UZ_TRY(uz_fit_memory(job->options.threads, job->options.max_memory,
+    UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory,
                          uz_tables_memory(&job->model, &job->items, &job->out), &job->engine, err));
-    job->engine.limits = job->options.limits;
+    job->engine.limits = job->options.input.limits;
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
     return warn_of_room(job, err);
@@ -225,11 +203,10 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
                     struct uz_error *err)
 {
     UZ_TRY(check_options(&job->options, err));
-    if (job->options.threads == 0)
-        job->options.threads = usable_processors();
+    if (job->options.input.threads == 0)
+        job->options.input.threads = uz_usable_processors();
     UZ_TRY(uz_target_path_parse(&job->target, out, err));
     UZ_TRY(read_source(job, checkpoint, err));
-    UZ_TRY(refuse_places(&job->model, err));
     UZ_TRY(prove_values(job, err));
     UZ_TRY(warn_of_masters(job, err));
     UZ_TRY(lay_out(job, err));

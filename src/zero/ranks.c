@@ -51,7 +51,7 @@ static int read_model_shard(struct uz_reading *r, uint64_t rank, struct uz_error
     struct uz_torch_file *file;
     const char *path = r->model->files[r->model_files[rank]];
     UZ_TRY(uz_alloc(&r->frozen_slices[rank], r->frozen.n, sizeof **r->frozen_slices, err));
-    UZ_TRY(uz_torch_open(&file, path, &r->options->limits, err));
+    UZ_TRY(uz_torch_open(&file, path, &r->options->input.limits, err));
     int rc = uz_metadata_read(&r->metadata[rank], file, err);
     if (rc == UZ_OK)
         rc = uz_metadata_agree(&r->info->metadata, r->model->files[r->model_files[0]],
@@ -72,7 +72,7 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
         .params = &r->params,
         .model = r->model,
         .state = r->options->state,
-        .limits = &r->options->limits,
+        .limits = &r->options->input.limits,
     };
     (void)worker;
     if (job % 2 == 0)
@@ -90,7 +90,7 @@ static int read_ranks(struct uz_reading *r, struct uz_error *err)
         UZ_TRY(uz_alloc(&r->frozen_slices, r->world, sizeof *r->frozen_slices, err));
         UZ_TRY(add_files(r, UZ_SHARD_MODEL_Z3, &r->model_files, err));
     }
-    return uz_parallel(r->options->threads, 2 * r->world, read_job, NULL, r, err);
+    return uz_parallel(r->options->input.threads, 2 * r->world, read_job, NULL, r, err);
 }
 
 static int check_partition_counts(const struct uz_reading *r, uint64_t rank, struct uz_error *err)

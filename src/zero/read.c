@@ -133,7 +133,7 @@ static int read_first(struct uz_reading *r, const struct uz_shard_file *shard, s
         return uz_fail_nomem(err, strlen(shard->name));
     int rc = uz_model_add_file(r->model, path, &file_index, err);
     if (rc == UZ_OK)
-        rc = uz_torch_open(&file, path, &r->options->limits, err);
+        rc = uz_torch_open(&file, path, &r->options->input.limits, err);
     free(path);
     UZ_TRY(rc);
     rc = read_open_first(r, file, file_index, err);
@@ -150,7 +150,7 @@ static int check_copy(const struct uz_reading *r, const struct uz_shard_file *co
     char *path = uz_shard_path(&r->topology, copy);
     if (!path)
         return uz_fail_nomem(err, strlen(copy->name));
-    int rc = uz_torch_open(&file, path, &r->options->limits, err);
+    int rc = uz_torch_open(&file, path, &r->options->input.limits, err);
     if (rc == UZ_OK) {
         rc = uz_metadata_read(&metadata, file, err);
         uz_torch_close(file);
@@ -180,7 +180,7 @@ static int find_first(struct uz_reading *r, const struct uz_shard_file **first,
             r->topology.dir);
     *first = model3 ? model3 : model12;
     r->layout = model3 ? UZ_LAYOUT_STAGE3 : UZ_LAYOUT_STAGE12;
-    if (!r->options->lp_only)
+    if (r->options->input.source != UZ_SOURCE_LP)
         return UZ_OK;
     if (model3)
         return uz_fail_at(err, UZ_UNSUPPORTED, r->topology.dir, UZ_NO_OFFSET,
@@ -227,13 +227,14 @@ static int read_checkpoint(struct uz_reading *r, const char *path, struct uz_err
     const struct uz_shard_file *first;
     struct uz_topology_request request = {
         .path = path,
-        .tag = r->options->tag,
-        .input_dirs = r->options->input_dirs,
-        .n_input_dirs = r->options->n_input_dirs,
-        .max_shards = r->options->limits.max_shards,
+        .tag = r->options->input.tag,
+        .input_dirs = r->options->input.input_dirs,
+        .n_input_dirs = r->options->input.n_input_dirs,
+        .max_shards = r->options->input.limits.max_shards,
     };
     UZ_TRY(uz_topology_open(&r->topology, &request, err));
-    UZ_TRY(uz_topology_refuse_by_names(&r->topology, r->options->lp_only, err));
+    UZ_TRY(
+        uz_topology_refuse_by_names(&r->topology, r->options->input.source == UZ_SOURCE_LP, err));
     UZ_TRY(find_first(r, &first, err));
     UZ_TRY(read_first(r, first, err));
     UZ_TRY(uz_topology_check_one_mp_rank(&r->topology, err));
@@ -259,7 +260,7 @@ int uz_zero_read(const char *path, const struct uz_zero_options *options, struct
 {
     struct uz_reading r = {.options = options, .model = model, .info = info, .notes = notes};
     *info = (struct uz_zero_info){0};
-    UZ_TRY(uz_model_init(model, &options->limits, err));
+    UZ_TRY(uz_model_init(model, &options->input.limits, err));
     int rc = read_checkpoint(&r, path, err);
     uz_reading_free_ranks(&r);
     uz_params_free(&r.params);

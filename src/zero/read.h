@@ -5,18 +5,15 @@
 
 #include <stdbool.h>
 
+#include <unzero/input.h>
+
 #include "base/notes.h"
 #include "layout/model.h"
 #include "zero/metadata.h"
 
 struct uz_zero_options {
-    const char *tag;               /* folder in the checkpoint root; NULL: what `latest` names */
-    const char *const *input_dirs; /* further folders that hold shards of the same checkpoint */
-    size_t n_input_dirs;
-    bool lp_only;      /* read the low-precision `module` alone: optimizer shards may be gone */
+    struct uz_input_options input;
     const char *state; /* optimizer state to read beside the weights; "all"; NULL: none */
-    unsigned threads;  /* that read shards side by side */
-    struct uz_limits limits;
 };
 
 /* What was found, beside the tensors. */

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where tensors come from: what every command that reads a checkpoint can be told about it. */
+#ifndef UNZERO_INPUT_H
+#define UNZERO_INPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "error.h"
+#include "limits.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Which copy of the weights is wanted. */
+enum uz_source {
+    UZ_SOURCE_MASTERS, /**< the optimizer's high-precision ones */
+    UZ_SOURCE_LP,      /**< the low-precision `module` (ZeRO 0-2): optimizer shards may be gone */
+};
+
+/** How to read a checkpoint; start from uz_input_options_default. Strings are borrowed. */
+struct uz_input_options {
+    const char *tag;               /**< folder in the checkpoint root; NULL: what `latest` names */
+    const char *const *input_dirs; /**< further folders with shards of the same checkpoint */
+    size_t n_input_dirs;
+    enum uz_source source;   /**< default UZ_SOURCE_MASTERS */
+    bool strict;             /**< what is else a warning about missing data is an error */
+    unsigned threads;        /**< 0 (default): the processors this process may use */
+    struct uz_limits limits; /**< caps on the input */
+};
+
+/** Sets the documented defaults. */
+UZ_API void uz_input_options_default(struct uz_input_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
