@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+#include "error.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -12,9 +14,11 @@ extern "C" {
 /**
  * Rules that are applied to the names of a checkpoint, in this order: a name stays if it matches
  * any of `includes` (all stay if there are none) and none of `excludes`; then each prefix is taken
- * off where it is present; then each rename is applied in turn. Two tensors that come to the same
- * name are an error (UZ_ARG). Regular expressions have the syntax of Python's `re` (PCRE2) and
- * match anywhere in a name (`re.search`). Strings are borrowed. All zero: names stay as they are.
+ * off where it is present; then each rename is applied in turn. Two names that come to be one, and
+ * a name that comes to nothing, are an error (UZ_ARG); a rule that fits no name is a warning, or an
+ * error if the input is strict. Regular expressions have the syntax and meaning of Python's `re`
+ * for text and match anywhere in a name (`re.search`); one that takes too long fails (UZ_LIMIT).
+ * Strings are UTF-8 and borrowed. All zero: names stay as they are.
  */
 struct uz_name_rules {
     const char *const *includes; /**< regular expressions */
@@ -23,9 +27,16 @@ struct uz_name_rules {
     size_t n_excludes;
     const char *const *strip_prefixes; /**< such as "module." */
     size_t n_strip_prefixes;
-    const char *const *renames; /**< "s/REGEX/REPLACEMENT/" with any delimiter; \\1 is group 1 */
+    /**
+     * "s/REGEX/REPLACEMENT/" with any punctuation as delimiter replaces the first match in a name,
+     * with "g" behind it all of them (`re.sub`); \1 and \g<name> are groups.
+     */
+    const char *const *renames;
     size_t n_renames;
 };
+
+/** UZ_ARG, with what is wrong and where, for rules that can't be read; UZ_OK otherwise. */
+UZ_API int uz_name_rules_check(const struct uz_name_rules *rules, struct uz_error *err);
 
 #ifdef __cplusplus
 }
