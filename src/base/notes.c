@@ -9,13 +9,11 @@
 
 #include "base/mem.h"
 
-int uz_warn(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...)
+enum { MAX_NBYTES = 1024 };
+
+static int append(struct uz_notes *notes, const char *raw, struct uz_error *err)
 {
-    char raw[1024], text[sizeof raw * 2];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(raw, sizeof raw, fmt, args);
-    va_end(args);
+    char text[2 * MAX_NBYTES];
     uz_printable(text, sizeof text, raw, strlen(raw));
     UZ_TRY(
         uz_reserve(&notes->items, &notes->cap, (uint64_t)notes->n + 1, sizeof *notes->items, err));
@@ -24,6 +22,28 @@ int uz_warn(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...)
         return uz_fail_nomem(err, strlen(text));
     notes->items[notes->n++] = copy;
     return UZ_OK;
+}
+
+int uz_warn(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...)
+{
+    char text[MAX_NBYTES];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    return append(notes, text, err);
+}
+
+int uz_warn_of_data(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...)
+{
+    char text[MAX_NBYTES];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (notes->strict)
+        return uz_fail(err, UZ_MISMATCH, "%s (an error because of --strict)", text);
+    return append(notes, text, err);
 }
 
 void uz_notes_free(struct uz_notes *notes)

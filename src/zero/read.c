@@ -211,7 +211,7 @@ static int check_state(struct uz_reading *r, struct uz_error *err)
     if (!wanted || r->model->n_states > 1)
         return UZ_OK;
     if (!*r->seen_states && !strcmp(wanted, "all"))
-        return uz_warn(
+        return uz_warn_of_data(
             r->notes, err,
             "there are no optimizer states in this checkpoint: only weights are written");
     if (!*r->seen_states)
