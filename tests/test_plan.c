@@ -85,8 +85,8 @@ static uint64_t mark_chunk(const struct uz_out *out, const struct uz_chunk *chun
                            unsigned char *marks)
 {
     uint64_t n_wrong = 0, n_copied = 0, n_spanned = 0;
-    for (size_t i = 0; i < chunk->n_copies; i++) {
-        const struct uz_copy *copy = &chunk->copies[i];
+    for (size_t i = 0; i < chunk->copies.n; i++) {
+        const struct uz_copy *copy = &chunk->copies.items[i];
         n_wrong += mark_copy(out, chunk, copy, marks);
         n_copied += copy->n_elems * copy->n_rows * uz_dtype_size(copy->to);
     }

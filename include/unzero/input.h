@@ -19,13 +19,20 @@ enum uz_source {
     UZ_SOURCE_LP,      /**< the low-precision `module` (ZeRO 0-2): optimizer shards may be gone */
 };
 
-/** How to read a checkpoint; start from uz_input_options_default. Strings are borrowed. */
+/**
+ * How to read a checkpoint; start from uz_input_options_default. Strings are borrowed.
+ *
+ * Strict means UZ_MISMATCH instead of a warning wherever a tensor is missing (frozen parameters
+ * that were not saved), values are not what was asked for (masters that are not fp32, fp64 that
+ * stays, overflow), or it is in doubt what they are (a renamed shard, steps that differ). Remarks
+ * about free space and about other tools stay warnings.
+ */
 struct uz_input_options {
     const char *tag;               /**< folder in the checkpoint root; NULL: what `latest` names */
     const char *const *input_dirs; /**< further folders with shards of the same checkpoint */
     size_t n_input_dirs;
     enum uz_source source;   /**< default UZ_SOURCE_MASTERS */
-    bool strict;             /**< what is else a warning about missing data is an error */
+    bool strict;             /**< what is else a warning about data is an error; see below */
     unsigned threads;        /**< 0 (default): the processors this process may use */
     struct uz_limits limits; /**< caps on the input */
 };

@@ -8,26 +8,19 @@
 #include "cli/command.h"
 #include "cli/message.h"
 #include "cli/opts.h"
+#include "cli/opts_input.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/signals.h"
-
-enum { MAX_THREADS = 1024 };
 
 enum option_id {
     OPT_FORMAT = OPTS_NO_LETTER,
     OPT_DTYPE,
     OPT_MAX_SHARD_SIZE,
     OPT_EXCLUDE_FROZEN,
-    OPT_THREADS,
-    OPT_MAX_MEMORY,
-    OPT_SYNC,
-    OPT_JSON,
-    OPT_VERSION,
 };
 
 static const struct opts_row rows[] = {
-    {'t', "tag", "NAME", "tag folder to read (default: what `latest` names)"},
     {OPT_FORMAT, "format", "NAME", "safetensors (default, and all there is so far)"},
     {OPT_DTYPE, "dtype", "TYPE",
      "fp32 (default): the master weights as they are\n"
@@ -37,23 +30,19 @@ static const struct opts_row rows[] = {
      "tensor bytes of a file (default 5GB; 0: one file)"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen", NULL, "leave frozen parameters out"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL}, /* as in zero_to_fp32.py */
-    {OPT_THREADS, "threads", "N", "default 0: as many as there are processors"},
-    {OPT_MAX_MEMORY, "max-memory", "SIZE", "make do with that much (default 0: no bound)"},
-    {OPT_SYNC, "sync", "WHEN",
-     "full (default): all is on the disk at the end\n"
-     "data: a file is on the disk before it has its name\n"
-     "none: when the system likes"},
-    {'n', "dry-run", NULL,
-     "check all metadata, tell what would be written,\n"
-     "write nothing"},
-    {'f', "force", NULL,
-     "replace model files that OUT holds; their stale\n"
-     "shards go, other files stay"},
-    {OPT_JSON, "json", NULL, "the summary as a JSON object; no progress"},
-    {'q', "quiet", NULL, "no summary, no progress; warnings stay"},
-    {'v', "verbose", NULL, "tell what was found, list files and tied names"},
-    {'h', "help", NULL, "this text"},
-    {OPT_VERSION, "version", NULL, "the version"},
+};
+
+static int take(void *to, const struct opts_command *command, int id, const char *value);
+
+static const struct opts_group group = {
+    .heading = "Output",
+    .rows = rows,
+    .n_rows = sizeof rows / sizeof rows[0],
+    .take = take,
+};
+
+static const struct opts_group *const groups[] = {
+    &group, &opts_write_group, &opts_memory_group, &opts_input_group, &opts_talk_group,
 };
 
 static const struct opts_command command = {
@@ -80,8 +69,8 @@ static const struct opts_command command = {
              "Exit codes: 0 done; 2 wrong usage; 3 trouble: input that is unreadable, damaged\n"
              "or not supported, or output that cannot be written. A run that fails or is\n"
              "interrupted leaves the files in OUT as they were.\n",
-    .rows = rows,
-    .n_rows = sizeof rows / sizeof rows[0],
+    .groups = groups,
+    .n_groups = sizeof groups / sizeof groups[0],
 };
 
 /* The first four are the names for reports, in the order of enum uz_precision. */
@@ -89,12 +78,6 @@ static const struct opts_word dtypes[] = {
     {"fp32", UZ_PRECISION_FP32},    {"bf16", UZ_PRECISION_BF16},    {"fp16", UZ_PRECISION_FP16},
     {"keep", UZ_PRECISION_KEEP},    {"float32", UZ_PRECISION_FP32}, {"bfloat16", UZ_PRECISION_BF16},
     {"float16", UZ_PRECISION_FP16},
-};
-
-static const struct opts_word syncs[] = {
-    {"none", UZ_DURABLE_NONE},
-    {"data", UZ_DURABLE_DATA},
-    {"full", UZ_DURABLE_FULL},
 };
 
 enum format { FORMAT_SAFETENSORS, FORMAT_PT };
@@ -106,101 +89,67 @@ static const struct opts_word formats[] = {
 
 /* What the command line asks for. */
 struct request {
-    struct uz_consolidate_options options;
+    struct opts_input input;
+    struct opts_write write;
+    struct opts_memory memory;
+    struct opts_talk talk;
+    struct uz_consolidate_options options; /* complete when the line has been read */
     const char *checkpoint, *out;
-    bool dry_run, json, quiet, verbose, help, version;
 };
 
-static int take_format(const char *value)
+static int take_format(const struct opts_command *cmd, const char *value)
 {
     int format;
-    int rc = opts_read_word(&command, "format", value, formats, 2, 1, &format);
+    int rc = opts_read_word(cmd, "format", value, formats, 2, 1, &format);
     if (rc == 0 && format == FORMAT_PT)
-        return message_usage(command.name, "--format pt: not supported yet; safetensors is");
+        return message_usage(cmd->name, "--format pt: not supported yet; safetensors is");
     return rc;
 }
 
-static int take_dtype(struct request *request, const char *value)
+static int take_dtype(struct request *request, const struct opts_command *cmd, const char *value)
 {
     int precision;
-    int rc = opts_read_word(&command, "dtype", value, dtypes, sizeof dtypes / sizeof dtypes[0], 4,
+    int rc = opts_read_word(cmd, "dtype", value, dtypes, sizeof dtypes / sizeof dtypes[0], 4,
                             &precision);
     if (rc == 0)
         request->options.precision = (enum uz_precision)precision;
     return rc;
 }
 
-static int take_sync(struct request *request, const char *value)
+static int take(void *to, const struct opts_command *cmd, int id, const char *value)
 {
-    int durability;
-    int rc = opts_read_word(&command, "sync", value, syncs, 3, 3, &durability);
-    if (rc == 0)
-        request->options.durability = (enum uz_durability)durability;
+    struct request *request = to;
+    switch (id) {
+    case OPT_FORMAT:
+        return take_format(cmd, value);
+    case OPT_DTYPE:
+        return take_dtype(request, cmd, value);
+    case OPT_MAX_SHARD_SIZE:
+        return opts_read_size(cmd, "max-shard-size", value, &request->options.max_shard_bytes);
+    default:
+        request->options.exclude_frozen = true;
+        return 0;
+    }
+}
+
+static int read_options(struct request *request, int argc, char **argv)
+{
+    void *const targets[] = {request, &request->write, &request->memory, &request->input,
+                             &request->talk};
+    _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
+                   "a target for each group");
+    uz_consolidate_options_default(&request->options);
+    opts_input_init(&request->input);
+    int rc = opts_parse(&command, argc, argv, targets);
+    request->options.input = request->input.options;
+    request->options.max_memory = request->memory.max_nbytes;
+    request->options.durability = request->write.durability;
+    request->options.force = request->write.force;
     return rc;
 }
 
-static int take_flag(struct request *request, int id)
+static int read_arguments(struct request *request, int argc, char **argv)
 {
-    switch (id) {
-    case OPT_EXCLUDE_FROZEN:
-        request->options.exclude_frozen = true;
-        break;
-    case 'n':
-        request->dry_run = true;
-        break;
-    case 'f':
-        request->options.force = true;
-        break;
-    case OPT_JSON:
-        request->json = true;
-        break;
-    case 'q':
-        request->quiet = true;
-        break;
-    case 'v':
-        request->verbose = true;
-        break;
-    case 'h':
-        request->help = true;
-        break;
-    default:
-        request->version = true;
-        break;
-    }
-    return 0;
-}
-
-static int take(void *cookie, int id, const char *value)
-{
-    struct request *request = cookie;
-    switch (id) {
-    case 't':
-        request->options.input.tag = value;
-        return 0;
-    case OPT_FORMAT:
-        return take_format(value);
-    case OPT_DTYPE:
-        return take_dtype(request, value);
-    case OPT_MAX_SHARD_SIZE:
-        return opts_read_size(&command, "max-shard-size", value, &request->options.max_shard_bytes);
-    case OPT_THREADS:
-        return opts_read_number(&command, "threads", value, MAX_THREADS,
-                                &request->options.input.threads);
-    case OPT_MAX_MEMORY:
-        return opts_read_size(&command, "max-memory", value, &request->options.max_memory);
-    case OPT_SYNC:
-        return take_sync(request, value);
-    default:
-        return take_flag(request, id);
-    }
-}
-
-static int read_command_line(struct request *request, int argc, char **argv)
-{
-    uz_consolidate_options_default(&request->options);
-    int rc = opts_parse(&command, argc, argv, take, request);
-    if (rc || request->help || request->version)
-        return rc;
     int n = argc - optind;
     if (n == 0)
         return message_usage(command.name, "CHECKPOINT and OUT are missing");
@@ -239,7 +188,7 @@ static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total
 static int run(struct uz_consolidation *job, const struct request *request, struct uz_error *err)
 {
     struct progress progress;
-    progress_start(&progress, !request->quiet && !request->json);
+    progress_start(&progress, !request->talk.quiet && !request->talk.json);
     signals_catch();
     int rc = uz_consolidation_run(job, on_progress, &progress, err);
     progress_clear(&progress);
@@ -253,7 +202,7 @@ static int fail(const struct request *request, const struct uz_error *err)
         message("%s: interrupted: nothing was changed", request->out);
     else
         code = message_failure(err);
-    if (request->json && report_json_failure(command.name, err) < 0)
+    if (request->talk.json && report_json_failure(command.name, err) < 0)
         message("out of memory");
     return code;
 }
@@ -266,17 +215,17 @@ static int report(const struct request *request, const struct uz_consolidate_sum
         .out = request->out,
         .dtype = dtypes[request->options.precision].word,
         .summary = summary,
-        .dry_run = request->dry_run,
-        .verbose = request->verbose,
+        .dry_run = request->write.dry_run,
+        .verbose = request->talk.verbose,
         .seconds = seconds,
     };
-    if (request->json) {
+    if (request->talk.json) {
         if (report_json(&report) == 0)
             return EXIT_DONE;
         message("out of memory");
         return EXIT_TROUBLE;
     }
-    if (!request->quiet)
+    if (!request->talk.quiet)
         report_text(&report);
     return EXIT_DONE;
 }
@@ -289,11 +238,11 @@ static int convert(const struct request *request)
     if (uz_consolidation_plan(&job, request->checkpoint, request->out, &request->options, &err) < 0)
         return fail(request, &err);
     const struct uz_consolidate_summary *summary = uz_consolidation_summary(job);
-    if (request->verbose)
+    if (request->talk.verbose)
         tell_source(request->checkpoint, summary);
     tell_warnings(summary, 0);
     size_t n_told = summary->n_warnings;
-    int rc = request->dry_run ? UZ_OK : run(job, request, &err);
+    int rc = request->write.dry_run ? UZ_OK : run(job, request, &err);
     int code;
     if (rc < 0) {
         code = fail(request, &err);
@@ -308,16 +257,12 @@ static int convert(const struct request *request)
 int cmd_consolidate(int argc, char **argv)
 {
     struct request request = {0};
-    int rc = read_command_line(&request, argc, argv);
-    if (rc)
-        return rc;
-    if (request.help) {
-        opts_print_help(&command);
-        return EXIT_DONE;
+    int rc = read_options(&request, argc, argv);
+    if (rc == 0 && !opts_talk_help(&request.talk, &command)) {
+        rc = read_arguments(&request, argc, argv);
+        if (rc == 0)
+            rc = convert(&request);
     }
-    if (request.version) {
-        print_version();
-        return EXIT_DONE;
-    }
-    return convert(&request);
+    opts_input_free(&request.input);
+    return rc;
 }

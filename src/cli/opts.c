@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Command lines by table. */
+/* Command lines by tables. */
 #include "cli/opts.h"
 
 #include <assert.h>
@@ -14,70 +14,106 @@
 
 enum { HELP_COLUMN = 28 };
 
-/* The table in the forms that getopt_long wants. */
-struct getopt_tables {
+/* All rows of a command, and the same in the forms that getopt_long wants. */
+struct table {
+    const struct opts_command *command;
+    const struct opts_row *rows[OPTS_MAX_ROWS];
+    size_t group_of[OPTS_MAX_ROWS];
+    size_t n;
     struct option longs[OPTS_MAX_ROWS + 1];
     char shorts[2 * OPTS_MAX_ROWS + 2];
 };
 
-static void make_tables(struct getopt_tables *tables, const struct opts_command *command)
+static bool has_letter(const struct opts_row *row)
+{
+    return row->id < OPTS_NO_LETTER;
+}
+
+/* The number of the first row with the meaning of row i: spellings of one option share it. */
+static size_t first_spelling(const struct table *table, size_t i)
+{
+    size_t k = 0;
+    while (table->group_of[k] != table->group_of[i] || table->rows[k]->id != table->rows[i]->id)
+        k++;
+    return k;
+}
+
+static void add_row(struct table *table, const struct opts_row *row, size_t group)
+{
+    size_t i = table->n++;
+    assert(i < OPTS_MAX_ROWS);
+    table->rows[i] = row;
+    table->group_of[i] = group;
+    table->longs[i] = (struct option){
+        .name = row->name,
+        .has_arg = row->arg ? required_argument : no_argument,
+        .val = OPTS_NO_LETTER + (int)first_spelling(table, i),
+    };
+}
+
+/* getopt_long gives back a letter, or OPTS_NO_LETTER and the number of the row. */
+static void make_table(struct table *table, const struct opts_command *command)
 {
     size_t n_shorts = 0;
-    assert(command->n_rows <= OPTS_MAX_ROWS);
-    *tables = (struct getopt_tables){0};
-    tables->shorts[n_shorts++] = ':'; /* a missing value is told from an unknown option */
-    for (size_t i = 0; i < command->n_rows; i++) {
-        const struct opts_row *row = &command->rows[i];
-        tables->longs[i] = (struct option){
-            .name = row->name,
-            .has_arg = row->arg ? required_argument : no_argument,
-            .val = row->id,
-        };
-        if (row->id >= OPTS_NO_LETTER)
+    *table = (struct table){.command = command};
+    for (size_t g = 0; g < command->n_groups; g++)
+        for (size_t k = 0; k < command->groups[g]->n_rows; k++)
+            add_row(table, &command->groups[g]->rows[k], g);
+    table->shorts[n_shorts++] = ':'; /* a missing value is told from an unknown option */
+    for (size_t i = 0; i < table->n; i++) {
+        if (!has_letter(table->rows[i]))
             continue;
-        tables->shorts[n_shorts++] = (char)row->id;
-        if (row->arg)
-            tables->shorts[n_shorts++] = ':';
+        table->shorts[n_shorts++] = (char)table->rows[i]->id;
+        if (table->rows[i]->arg)
+            table->shorts[n_shorts++] = ':';
     }
 }
 
-/* The row of the first option that begins with these letters. */
-static const struct opts_row *find_row(const struct opts_command *command, const char *name,
-                                       size_t n_letters)
+/* The number of what getopt_long found; table->n if it is none of the rows. */
+static size_t find_found(const struct table *table, int found)
 {
-    for (size_t i = 0; i < command->n_rows; i++)
-        if (!strncmp(command->rows[i].name, name, n_letters))
-            return &command->rows[i];
-    return NULL;
+    if (found >= OPTS_NO_LETTER)
+        return (size_t)(found - OPTS_NO_LETTER);
+    for (size_t i = 0; i < table->n; i++)
+        if (has_letter(table->rows[i]) && table->rows[i]->id == found)
+            return i;
+    return table->n;
 }
 
-static const struct opts_row *find_id(const struct opts_command *command, int id)
+/* The option with this name, or else the first that begins with these letters. */
+static const struct opts_row *find_row(const struct table *table, const char *name,
+                                       size_t n_letters)
 {
-    for (size_t i = 0; i < command->n_rows; i++)
-        if (command->rows[i].id == id)
-            return &command->rows[i];
-    return NULL;
+    const struct opts_row *found = NULL;
+    for (size_t i = table->n; i-- > 0;) {
+        if (strncmp(table->rows[i]->name, name, n_letters) != 0)
+            continue;
+        found = table->rows[i];
+        if (found->name[n_letters] == '\0')
+            return found;
+    }
+    return found;
 }
 
 /* Does the short option that ends `arg`, such as -vt, want the next argument for its value? */
-static bool short_wants_value(const struct opts_command *command, const char *arg)
+static bool short_wants_value(const struct table *table, const char *arg)
 {
     for (const char *p = arg + 1; *p; p++) {
-        const struct opts_row *row = find_id(command, (unsigned char)*p);
-        if (row && row->arg)
+        size_t i = find_found(table, (unsigned char)*p);
+        if (i < table->n && table->rows[i]->arg)
             return p[1] == '\0';
     }
     return false;
 }
 
 /* Makes `_` in the names of long options `-`, and leaves values alone. */
-static void normalize(const struct opts_command *command, int argc, char **argv)
+static void normalize(const struct table *table, int argc, char **argv)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (argv[i][0] != '-')
             continue;
         if (argv[i][1] != '-') {
-            if (short_wants_value(command, argv[i]))
+            if (short_wants_value(table, argv[i]))
                 i++;
             continue;
         }
@@ -85,59 +121,60 @@ static void normalize(const struct opts_command *command, int argc, char **argv)
         for (; *p && *p != '='; p++)
             if (*p == '_')
                 *p = '-';
-        const struct opts_row *row = find_row(command, argv[i] + 2, (size_t)(p - argv[i] - 2));
+        const struct opts_row *row = find_row(table, argv[i] + 2, (size_t)(p - argv[i] - 2));
         if (row && row->arg && *p == '\0')
             i++;
     }
 }
 
-static int refuse_unknown(const struct opts_command *command, const char *arg)
+static int refuse_unknown(const struct table *table, const char *arg)
 {
-    const char *best = NULL;
+    const char *best = NULL, *command = table->command->name;
     size_t n_matches = 0;
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(arg + 2, "="), arg + 2);
-    for (size_t i = 0; i < command->n_rows; i++) {
-        n_matches += !strncmp(command->rows[i].name, name, strlen(name));
-        if (command->rows[i].help)
-            best = suggest_better(name, best, command->rows[i].name);
+    for (size_t i = 0; i < table->n; i++) {
+        n_matches += !strncmp(table->rows[i]->name, name, strlen(name));
+        if (table->rows[i]->help)
+            best = suggest_better(name, best, table->rows[i]->name);
     }
     if (n_matches > 1)
-        return message_usage(command->name, "'--%s' may mean more than one option", name);
+        return message_usage(command, "'--%s' may mean more than one option", name);
     if (best)
-        return message_usage(command->name, "unknown option '--%s': did you mean '--%s'?", name,
-                             best);
-    return message_usage(command->name, "unknown option '--%s'", name);
+        return message_usage(command, "unknown option '--%s': did you mean '--%s'?", name, best);
+    return message_usage(command, "unknown option '--%s'", name);
 }
 
 /* getopt_long gives '?' for several faults; where it stopped tells which. */
-static int refuse(const struct opts_command *command, int found, const char *arg)
+static int refuse(const struct table *table, int found, const char *arg)
 {
-    const struct opts_row *row = find_id(command, optopt);
+    const char *command = table->command->name;
+    size_t i = find_found(table, optopt);
+    const struct opts_row *row = i < table->n ? table->rows[i] : NULL;
     if (found == ':' && row)
-        return message_usage(command->name, "--%s wants a value: %s", row->name, row->arg);
+        return message_usage(command, "--%s wants a value: %s", row->name, row->arg);
     if (arg[0] == '-' && arg[1] == '-') {
         if (optopt && row)
-            return message_usage(command->name, "--%s takes no value", row->name);
-        return refuse_unknown(command, arg);
+            return message_usage(command, "--%s takes no value", row->name);
+        return refuse_unknown(table, arg);
     }
-    return message_usage(command->name, "unknown option '-%c'", optopt);
+    return message_usage(command, "unknown option '-%c'", optopt);
 }
 
-int opts_parse(const struct opts_command *command, int argc, char **argv, opts_take_fn take,
-               void *cookie)
+int opts_parse(const struct opts_command *command, int argc, char **argv, void *const *targets)
 {
-    struct getopt_tables tables;
-    make_tables(&tables, command);
-    normalize(command, argc, argv);
+    struct table table;
+    make_table(&table, command);
+    normalize(&table, argc, argv);
     opterr = 0;
     for (;;) {
-        int id = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
-        if (id == -1)
+        int found = getopt_long(argc, argv, table.shorts, table.longs, NULL);
+        if (found == -1)
             return 0;
-        if (id == '?' || id == ':')
-            return refuse(command, id, argv[optind - 1]);
-        int rc = take(cookie, id, optarg);
+        if (found == '?' || found == ':')
+            return refuse(&table, found, argv[optind - 1]);
+        size_t i = find_found(&table, found), g = table.group_of[i];
+        int rc = command->groups[g]->take(targets[g], command, table.rows[i]->id, optarg);
         if (rc)
             return rc;
     }
@@ -168,9 +205,13 @@ static void print_row(const struct opts_row *row)
 void opts_print_help(const struct opts_command *command)
 {
     fputs(command->intro, stdout);
-    puts("\nOptions:");
-    for (size_t i = 0; i < command->n_rows; i++)
-        if (command->rows[i].help)
-            print_row(&command->rows[i]);
+    for (size_t g = 0; g < command->n_groups; g++) {
+        const struct opts_group *group = command->groups[g];
+        if (group->heading)
+            printf("\n%s:\n", group->heading);
+        for (size_t i = 0; i < group->n_rows; i++)
+            if (group->rows[i].help)
+                print_row(&group->rows[i]);
+    }
     fputs(command->outro, stdout);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values of options: words, numbers, sizes. */
+/* Values of options: words, numbers, sizes, lists. */
 #include "cli/opts.h"
 
 #include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -141,4 +142,22 @@ int opts_read_size(const struct opts_command *command, const char *name, const c
         return refuse(command, name, text, why);
     *nbytes = value;
     return 0;
+}
+
+int opts_list_add(struct opts_list *list, const char *value)
+{
+    const char **items = reallocarray(list->items, list->n + 1, sizeof *items);
+    if (!items) {
+        message("out of memory");
+        return EXIT_TROUBLE;
+    }
+    list->items = items;
+    list->items[list->n++] = value;
+    return 0;
+}
+
+void opts_list_free(struct opts_list *list)
+{
+    free(list->items);
+    *list = (struct opts_list){0};
 }

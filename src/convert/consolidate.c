@@ -75,8 +75,8 @@ static int prove_values(struct uz_consolidation *job, struct uz_error *err)
                        "tell of (global_steps): files of different saves are mixed",
                        job->info.step, (long long)job->info.metadata.global_steps);
     if (rounding.n_compared == 0)
-        return uz_warn(&job->notes, err,
-                       "there is no low-precision copy to prove the doubt above unfounded");
+        return uz_warn_of_data(&job->notes, err,
+                               "there is no low-precision copy to prove the doubt above unfounded");
     return UZ_OK;
 }
 
@@ -96,9 +96,10 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
     UZ_TRY(uz_items_select(&job->items, &job->model, policies[job->options.precision],
                            job->options.exclude_frozen, err));
     if (job->items.n_as_stored > 0)
-        UZ_TRY(uz_warn(&job->notes, err,
-                       "%zu parameters are neither fp32, bf16 nor fp16 and stay as they are stored",
-                       job->items.n_as_stored));
+        UZ_TRY(uz_warn_of_data(
+            &job->notes, err,
+            "%zu parameters are neither fp32, bf16 nor fp16 and stay as they are stored",
+            job->items.n_as_stored));
     return uz_safetensors_layout(&job->out, &job->items, &job->model, &options, err);
 }
 
@@ -109,10 +110,11 @@ static int warn_of_masters(struct uz_consolidation *job, struct uz_error *err)
         const struct uz_tensor *tensor = &job->model.tensors[i];
         if (tensor->role == UZ_ROLE_PARAM && tensor->numel > 0 &&
             (tensor->dtype == UZ_DTYPE_BF16 || tensor->dtype == UZ_DTYPE_F16))
-            return uz_warn(&job->notes, err,
-                           "the optimizer's master weights are stored in %s: no full fp32 values "
-                           "exist in this checkpoint",
-                           uz_dtype_name(tensor->dtype));
+            return uz_warn_of_data(
+                &job->notes, err,
+                "the optimizer's master weights are stored in %s: no full fp32 values "
+                "exist in this checkpoint",
+                uz_dtype_name(tensor->dtype));
     }
     return UZ_OK;
 }
@@ -224,6 +226,7 @@ int uz_consolidation_plan(struct uz_consolidation **out_job, const char *checkpo
     uz_error_clear(err);
     UZ_TRY(uz_alloc(&job, 1, sizeof *job, err));
     job->options = *options;
+    job->notes.strict = options->input.strict;
     int rc = plan_job(job, checkpoint, out, err);
     if (rc < 0) {
         uz_consolidation_free(job);
@@ -245,9 +248,9 @@ static int warn_of_overflows(struct uz_consolidation *job, uint64_t n_overflows,
     job->summary.n_overflows = n_overflows;
     if (n_overflows == 0)
         return UZ_OK;
-    int rc = uz_warn(&job->notes, err,
-                     "%llu values are too large for the output's dtype and became infinite",
-                     (unsigned long long)n_overflows);
+    int rc = uz_warn_of_data(&job->notes, err,
+                             "%llu values are too large for the output's dtype and became infinite",
+                             (unsigned long long)n_overflows);
     summarize(job);
     return rc;
 }

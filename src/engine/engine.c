@@ -36,28 +36,26 @@ static int init_worker(struct uz_worker *worker, struct run *run, char *const *p
     *worker = (struct uz_worker){
         .plan = run->plan,
         .paths = paths,
-        .ops = ops,
         .limits = &run->options->limits,
         .state = &run->state,
         .buffer_nbytes = run->options->buffer_nbytes,
     };
-    uz_fd_cache_init(&worker->sources, O_RDONLY, n_fd_slots);
     uz_fd_cache_init(&worker->outputs, O_WRONLY, n_fd_slots);
     UZ_TRY(alloc_buffer(&worker->out, worker->buffer_nbytes, err));
-    return alloc_buffer(&worker->scratch, worker->buffer_nbytes, err);
+    return uz_gather_init(&worker->gather, run->plan->model, ops, worker->buffer_nbytes, n_fd_slots,
+                          err);
 }
 
 static void free_worker(struct uz_worker *worker)
 {
     if (!worker->plan)
         return; /* never initialised */
-    uz_fd_cache_close(&worker->sources);
     uz_fd_cache_close(&worker->outputs);
     uz_chunk_free(&worker->chunk);
     uz_checksums_free(&worker->checksums);
     free(worker->open_pieces);
     free(worker->out);
-    free(worker->scratch);
+    uz_gather_free(&worker->gather);
 }
 
 uint64_t uz_engine_memory(const struct uz_engine_options *options)
@@ -71,7 +69,7 @@ static int run_job(void *cookie, uint64_t job, unsigned index, struct uz_error *
     struct uz_worker *worker = &run->workers[index];
     int rc = job < run->plan->n_stream_jobs
                  ? uz_worker_scatter(worker, &run->plan->stream_jobs[job], err)
-                 : uz_worker_gather(worker, job - run->plan->n_stream_jobs, err);
+                 : uz_worker_chunk(worker, job - run->plan->n_stream_jobs, err);
     if (rc < 0)
         atomic_store(&run->state.stop, true);
     return rc;
@@ -105,7 +103,7 @@ static int run_jobs(struct run *run, char *const *paths, struct uz_engine_result
     for (unsigned i = 0; i < options->threads; i++) {
         if (rc == UZ_OK)
             rc = uz_checksums_join(checksums, &run->workers[i].checksums, err);
-        result->n_overflows += run->workers[i].n_overflows;
+        result->n_overflows += run->workers[i].n_overflows + run->workers[i].gather.n_overflows;
         free_worker(&run->workers[i]);
     }
     free(run->workers);

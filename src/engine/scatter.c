@@ -62,7 +62,7 @@ static int serve_piece(struct pass *pass, const struct uz_stream_piece *piece, s
     uint64_t end = src_end(pass, piece);
     if (end > pass->pos + pass->nbytes)
         end = pass->pos + pass->nbytes;
-    const unsigned char *src = worker->scratch + (begin - pass->pos);
+    const unsigned char *src = worker->gather.scratch + (begin - pass->pos);
     uint64_t dst = piece->dst + (begin - piece->src) / from_size * to_size;
     size_t n_elems = (size_t)(end - begin) / from_size;
     size_t elems_at_once = (size_t)worker->buffer_nbytes / to_size;
@@ -71,7 +71,7 @@ static int serve_piece(struct pass *pass, const struct uz_stream_piece *piece, s
     for (size_t done = 0, n; done < n_elems; done += n) {
         n = n_elems - done < elems_at_once ? n_elems - done : elems_at_once;
         worker->n_overflows +=
-            uz_convert_elems(worker->ops, how, worker->out, src + done * from_size, n);
+            uz_convert_elems(worker->gather.ops, how, worker->out, src + done * from_size, n);
         UZ_TRY(write_target(worker, piece, dst + done * to_size, worker->out, n * to_size, err));
     }
     return UZ_OK;
@@ -116,10 +116,10 @@ static int read_block(struct pass *pass, struct uz_error *err)
     const char *path = worker->plan->model->files[pass->place->file];
     int fd;
     if (pass->stream)
-        return uz_stream_read(pass->stream, worker->scratch, (size_t)pass->nbytes, err);
-    UZ_TRY(uz_fd_cache_get(&worker->sources, pass->place->file, path, &fd, err));
-    return uz_pread_all(fd, worker->scratch, (size_t)pass->nbytes, pass->place->offset + pass->pos,
-                        path, err);
+        return uz_stream_read(pass->stream, worker->gather.scratch, (size_t)pass->nbytes, err);
+    UZ_TRY(uz_fd_cache_get(&worker->gather.sources, pass->place->file, path, &fd, err));
+    return uz_pread_all(fd, worker->gather.scratch, (size_t)pass->nbytes,
+                        pass->place->offset + pass->pos, path, err);
 }
 
 /* Reads the storage that the stream, if there is one, is at; as far as it is wanted. */

@@ -12,7 +12,7 @@
 
 #include "engine/checksums.h"
 #include "engine/fd_cache.h"
-#include "kernels/cast.h"
+#include "engine/gather.h"
 #include "plan/plan.h"
 
 /* What the threads of a run share and change. */
@@ -24,18 +24,17 @@ struct uz_engine_state {
 struct uz_worker {
     const struct uz_plan *plan;
     char *const *paths; /* of the output files */
-    const struct uz_cast_ops *ops;
     const struct uz_limits *limits;
     struct uz_engine_state *state;
     uint64_t buffer_nbytes;
-    unsigned char *out;     /* a chunk of output */
-    unsigned char *scratch; /* what was read for it */
+    unsigned char *out;      /* a chunk of output */
+    struct uz_gather gather; /* and what was read for it */
     struct uz_chunk chunk;
     size_t *open_pieces; /* of the storage being scattered: those that the next block is for */
     size_t n_open_pieces, cap_open_pieces;
-    struct uz_fd_cache sources, outputs;
+    struct uz_fd_cache outputs;
     struct uz_checksums checksums;
-    uint64_t n_overflows;
+    uint64_t n_overflows; /* those of `gather` apart */
 };
 
 static inline void uz_worker_wrote(struct uz_worker *worker, uint64_t nbytes)
@@ -49,7 +48,7 @@ static inline bool uz_worker_stopped(const struct uz_worker *worker)
 }
 
 /* Gather order: makes one chunk of output from wherever its parts lie. */
-int uz_worker_gather(struct uz_worker *worker, uint64_t chunk, struct uz_error *err);
+int uz_worker_chunk(struct uz_worker *worker, uint64_t chunk, struct uz_error *err);
 
 /*
  * Scatter order: goes through a source from front to back and writes its parts where they belong.

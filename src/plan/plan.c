@@ -7,26 +7,6 @@
 
 #include "plan/streams.h"
 
-static int check_piece(const struct uz_model *model, const struct uz_piece *piece,
-                       enum uz_dtype dtype, struct uz_error *err)
-{
-    const struct uz_place *place = &model->places[piece->storage];
-    uint64_t room = place->nbytes / uz_dtype_size(dtype);
-    if (piece->map || (piece->src <= room && piece->n_elems <= room - piece->src))
-        return UZ_OK; /* a mapped piece is a view that was checked when it was resolved */
-    return uz_fail_at(err, UZ_CORRUPT, model->files[place->file], UZ_NO_OFFSET,
-                      "%s: a piece of it reaches past the end of its storage",
-                      model->tensors[piece->tensor].name);
-}
-
-static int check_pieces(const struct uz_model *model, struct uz_error *err)
-{
-    for (size_t i = 0; i < model->n_pieces; i++)
-        UZ_TRY(check_piece(model, &model->pieces[i], model->tensors[model->pieces[i].tensor].dtype,
-                           err));
-    return UZ_OK;
-}
-
 static uint64_t target_end(const struct uz_target *target)
 {
     return target->offset + target->n_elems * uz_dtype_size(target->dtype);
@@ -44,7 +24,7 @@ int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const stru
                   uint64_t chunk_nbytes, struct uz_error *err)
 {
     *plan = (struct uz_plan){.model = model, .out = out, .chunk_nbytes = chunk_nbytes};
-    UZ_TRY(check_pieces(model, err));
+    UZ_TRY(uz_check_pieces(model, err));
     UZ_TRY(
         uz_alloc(&plan->first_chunk, (uint64_t)out->n_files + 1, sizeof *plan->first_chunk, err));
     for (size_t i = 0; i < out->n_files; i++) {
@@ -69,10 +49,9 @@ void uz_plan_free(struct uz_plan *plan)
 
 void uz_chunk_free(struct uz_chunk *chunk)
 {
-    free(chunk->copies);
+    uz_copies_free(&chunk->copies);
     free(chunk->spans);
     free(chunk->parts);
-    uz_tiles_free(&chunk->tiles);
     *chunk = (struct uz_chunk){0};
 }
 
@@ -105,29 +84,6 @@ static size_t first_target_after(const struct uz_plan *plan, const struct uz_out
     return low;
 }
 
-static int add_copy(const struct uz_plan *plan, struct uz_chunk *chunk, const struct uz_tile *tile,
-                    const struct uz_target *target, uint64_t dst, struct uz_error *err)
-{
-    const struct uz_place *place = &plan->model->places[tile->storage];
-    enum uz_dtype from = plan->model->tensors[target->tensor].dtype;
-    uint64_t from_size = uz_dtype_size(from), to_size = uz_dtype_size(target->dtype);
-    UZ_TRY(uz_reserve(&chunk->copies, &chunk->cap_copies, (uint64_t)chunk->n_copies + 1,
-                      sizeof *chunk->copies, err));
-    chunk->copies[chunk->n_copies++] = (struct uz_copy){
-        .file = place->file,
-        .from = from,
-        .to = target->dtype,
-        .swap = uz_place_swaps(place, from),
-        .src = place->offset + tile->src * from_size,
-        .dst = dst + tile->dst * to_size,
-        .n_elems = tile->n_elems,
-        .n_rows = tile->n_rows,
-        .src_stride = tile->src_stride * from_size,
-        .dst_stride = tile->dst_stride * to_size,
-    };
-    return UZ_OK;
-}
-
 /* The part of a target that lies in the chunk. */
 static int add_target(const struct uz_plan *plan, struct uz_chunk *chunk,
                       const struct uz_target *target, struct uz_error *err)
@@ -137,15 +93,16 @@ static int add_target(const struct uz_plan *plan, struct uz_chunk *chunk,
     uint64_t end = target_end(target);
     if (end > chunk->offset + chunk->nbytes)
         end = chunk->offset + chunk->nbytes;
-    uint64_t lo = target->lo + (begin - target->offset) / size;
-    uint64_t hi = target->lo + (end - target->offset) / size;
     const struct uz_tensor *tensor = &plan->model->tensors[target->tensor];
-    chunk->tiles.n = 0;
-    UZ_TRY(uz_compose(&plan->model->pieces[tensor->first_piece], tensor->n_pieces, lo, hi, 0, 0,
-                      &chunk->tiles, err));
-    for (size_t i = 0; i < chunk->tiles.n; i++)
-        UZ_TRY(add_copy(plan, chunk, &chunk->tiles.items[i], target, begin - chunk->offset, err));
-    return UZ_OK;
+    const struct uz_region region = {
+        .pieces = &plan->model->pieces[tensor->first_piece],
+        .n_pieces = tensor->n_pieces,
+        .from = tensor->dtype,
+        .lo = target->lo + (begin - target->offset) / size,
+        .hi = target->lo + (end - target->offset) / size,
+    };
+    return uz_copies_add(&chunk->copies, plan->model, &region, target->dtype, begin - chunk->offset,
+                         err);
 }
 
 /* Notes that the chunk's bytes of target number `index` will be there to be written. */
@@ -185,7 +142,7 @@ int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *c
     chunk->nbytes = data_nbytes(plan->out, file) - begin;
     if (chunk->nbytes > plan->chunk_nbytes)
         chunk->nbytes = plan->chunk_nbytes;
-    chunk->n_copies = 0;
+    chunk->copies.n = 0;
     chunk->n_spans = 0;
     chunk->n_parts = 0;
     size_t end = file->first_target + file->n_targets;

@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 #include "layout/model.h"
-#include "layout/tile.h"
 #include "out/target.h"
+#include "plan/copies.h"
 
 /*
  * Work is divided by output: what lies in each file between its head and the end of its last target
@@ -64,17 +64,6 @@ struct uz_stream_job {
     size_t first, n;
 };
 
-/* A 2-D block to be copied into a chunk; offsets and strides are in bytes. */
-struct uz_copy {
-    uint32_t file; /* source file */
-    enum uz_dtype from, to;
-    bool swap;    /* the source's elements have their bytes in the opposite order */
-    uint64_t src; /* in the source file */
-    uint64_t dst; /* in the chunk */
-    uint64_t n_elems, n_rows;
-    uint64_t src_stride, dst_stride;
-};
-
 /* Bytes [begin, end) of a chunk. */
 struct uz_span {
     uint64_t begin, end;
@@ -92,13 +81,11 @@ struct uz_chunk {
     uint32_t file;
     uint64_t offset; /* of the chunk in the output file */
     uint64_t nbytes;
-    struct uz_copy *copies; /* cover the spans exactly */
-    size_t n_copies, cap_copies;
-    struct uz_span *spans; /* what is to be written; usually the whole chunk */
+    struct uz_copies copies; /* cover the spans exactly */
+    struct uz_span *spans;   /* what is to be written; usually the whole chunk */
     size_t n_spans, cap_spans;
     struct uz_target_part *parts; /* what the spans hold, if the file has checksums; else none */
     size_t n_parts, cap_parts;
-    struct uz_tiles tiles; /* scratch */
 };
 
 /*
@@ -118,11 +105,5 @@ int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *c
                   struct uz_error *err);
 
 void uz_chunk_free(struct uz_chunk *chunk);
-
-/* True if elements of the dtype that lie in this place must have their bytes swapped. */
-static inline bool uz_place_swaps(const struct uz_place *place, enum uz_dtype dtype)
-{
-    return place->big_endian && uz_dtype_size(dtype) > 1;
-}
 
 #endif

@@ -51,7 +51,7 @@ int uz_archive_root_check(const char *archive_root, const char *path, struct uz_
                           "was saved as %s.pt, the shard of another rank: it was swapped or copied "
                           "under a wrong name",
                           archive_root);
-    return uz_warn(notes, err,
-                   "%s was saved under the name %s: was it renamed, or taken from elsewhere?", path,
-                   archive_root);
+    return uz_warn_of_data(
+        notes, err, "%s was saved under the name %s: was it renamed, or taken from elsewhere?",
+        path, archive_root);
 }

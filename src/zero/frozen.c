@@ -110,10 +110,10 @@ int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_mo
     }
     if (n_absent == 0)
         return UZ_OK;
-    return uz_warn(notes, err,
-                   "%zu frozen parameters were left out when the checkpoint was saved "
-                   "(exclude_frozen_parameters) and are not in the output: %s%s",
-                   n_absent, names, n_listed < n_absent ? ", ..." : "");
+    return uz_warn_of_data(notes, err,
+                           "%zu frozen parameters were left out when the checkpoint was saved "
+                           "(exclude_frozen_parameters) and are not in the output: %s%s",
+                           n_absent, names, n_listed < n_absent ? ", ..." : "");
 }
 
 int uz_frozen_read_slices(const struct uz_frozen *frozen, struct uz_torch_file *file,

@@ -131,8 +131,8 @@ static int read_unlisted(const struct uz_module_reader *r, const struct entry *e
     char name[256], kind[160];
     uz_printable(name, sizeof name, entry->name, entry->nbytes);
     if (!uz_torch_is_tensor(entry->value))
-        return uz_warn(r->notes, err, "%s in 'module' is %s, not a tensor: not converted", name,
-                       uz_node_describe(entry->value, kind, sizeof kind));
+        return uz_warn_of_data(r->notes, err, "%s in 'module' is %s, not a tensor: not converted",
+                               name, uz_node_describe(entry->value, kind, sizeof kind));
     if (r->kind == UZ_MODULE_MASTERS_UNKNOWN)
         return read_candidate(r, entry, err);
     if (r->kind == UZ_MODULE_ALONE)
@@ -147,9 +147,9 @@ static int read_unlisted(const struct uz_module_reader *r, const struct entry *e
                           "nor frozen_param_shapes tell where its data is: a parameter that the "
                           "optimizer was not given is not saved",
                           name);
-    UZ_TRY(uz_warn(r->notes, err,
-                   "%s stands only in 'module' of a ZeRO-3 checkpoint: taken as it is stored there",
-                   name));
+    UZ_TRY(uz_warn_of_data(
+        r->notes, err,
+        "%s stands only in 'module' of a ZeRO-3 checkpoint: taken as it is stored there", name));
     return read_whole(r, entry, UZ_ROLE_FROZEN, err);
 }
 

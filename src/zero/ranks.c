@@ -16,6 +16,8 @@ static int check_world(struct uz_reading *r, struct uz_error *err)
     r->world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim;
     int rc = uz_topology_check_ranks(r->topology, UZ_SHARD_OPTIM, r->mp, r->world ? r->world : 1,
                                      "*_optim_states.pt", err);
+    if (rc == UZ_MISMATCH)
+        rc = uz_hint(err, rc, "; folders with further shards are given by --input-dir");
     if (rc == UZ_MISMATCH && r->layout == UZ_LAYOUT_STAGE12)
         return uz_hint(err, rc,
                        "; without these files only the 16-bit weights are left: --source lp "
@@ -175,10 +177,11 @@ static int note_doubts(struct uz_reading *r, struct uz_error *err)
     double made = (double)(metadata->global_steps - metadata->skipped_steps);
     if (r->info->has_step && metadata->has_steps && (first->step < made || first->step > made)) {
         r->info->steps_differ = true;
-        UZ_TRY(uz_warn(r->notes, err,
-                       "the optimizer made %.0f steps, the model states tell of %.0f: files of "
-                       "different saves, or an optimizer that was reset",
-                       first->step, made));
+        UZ_TRY(uz_warn_of_data(
+            r->notes, err,
+            "the optimizer made %.0f steps, the model states tell of %.0f: files of "
+            "different saves, or an optimizer that was reset",
+            first->step, made));
     }
     return UZ_OK;
 }

@@ -91,7 +91,7 @@ static int check_state(struct checkpoint *c, struct uz_error *err)
     for (uint32_t i = 0; i < c->n_slices && !*seen; i++)
         seen = c->slices[i].seen_states;
     if (!*seen && !strcmp(wanted, "all"))
-        return uz_warn(
+        return uz_warn_of_data(
             c->notes, err,
             "there are no optimizer states in this checkpoint: only weights are written");
     if (!*seen)
@@ -125,8 +125,10 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
             .info = own ? &own->info : c->info,
             .notes = own ? &own->notes : c->notes,
         };
-        if (own)
-            UZ_TRY(uz_model_init(&own->model, &c->options->input.limits, err));
+        if (!own)
+            continue;
+        own->notes.strict = c->notes->strict;
+        UZ_TRY(uz_model_init(&own->model, &c->options->input.limits, err));
     }
     return UZ_OK;
 }
