@@ -24,6 +24,9 @@ int uz_warn(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...) 
 int uz_warn_of_data(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...)
     UZ_PRINTF(3, 4);
 
+/* Appends those of `from` that are not there yet. */
+int uz_notes_merge(struct uz_notes *notes, const struct uz_notes *from, struct uz_error *err);
+
 void uz_notes_free(struct uz_notes *notes);
 
 #endif

@@ -77,8 +77,9 @@ int uz_metadata_read(struct uz_metadata *metadata, const struct uz_torch_file *f
     return UZ_OK;
 }
 
-int uz_metadata_agree(const struct uz_metadata *first, const char *first_path,
-                      const struct uz_metadata *other, const char *other_path, struct uz_error *err)
+int uz_metadata_same_save(const struct uz_metadata *first, const char *first_path,
+                          const struct uz_metadata *other, const char *other_path,
+                          struct uz_error *err)
 {
     const char *name = uz_path_name(first_path);
     if (first->has_steps != other->has_steps || first->global_steps != other->global_steps)
@@ -95,6 +96,14 @@ int uz_metadata_agree(const struct uz_metadata *first, const char *first_path,
                           "records dp_world_size %llu, but %s %llu",
                           (unsigned long long)other->dp_world_size, name,
                           (unsigned long long)first->dp_world_size);
+    return UZ_OK;
+}
+
+int uz_metadata_agree(const struct uz_metadata *first, const char *first_path,
+                      const struct uz_metadata *other, const char *other_path, struct uz_error *err)
+{
+    const char *name = uz_path_name(first_path);
+    UZ_TRY(uz_metadata_same_save(first, first_path, other, other_path, err));
     if (first->param_shapes_hash != other->param_shapes_hash)
         return uz_fail_at(err, UZ_MISMATCH, other_path, UZ_NO_OFFSET,
                           "has other param_shapes than %s: shards of different models are mixed",

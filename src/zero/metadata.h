@@ -25,7 +25,15 @@ struct uz_metadata {
 int uz_metadata_read(struct uz_metadata *metadata, const struct uz_torch_file *file,
                      struct uz_error *err);
 
-/* UZ_MISMATCH, naming what differs, if a file disagrees with the first one. */
+/*
+ * UZ_MISMATCH, naming what differs, if a file was not saved together with the first one: step,
+ * version, number of data-parallel ranks.
+ */
+int uz_metadata_same_save(const struct uz_metadata *first, const char *first_path,
+                          const struct uz_metadata *other, const char *other_path,
+                          struct uz_error *err);
+
+/* The same, and for files of one model-parallel rank: they must list the same parameters. */
 int uz_metadata_agree(const struct uz_metadata *first, const char *first_path,
                       const struct uz_metadata *other, const char *other_path,
                       struct uz_error *err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shards of all data-parallel ranks: read side by side, compared, joined. */
+/* The shards of all data-parallel ranks of a model-parallel one: read, compared, joined. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,9 +12,9 @@
 static int check_world(struct uz_reading *r, struct uz_error *err)
 {
     size_t n_optim;
-    uz_topology_shards(&r->topology, UZ_SHARD_OPTIM, &n_optim);
+    uz_topology_shards_of(r->topology, UZ_SHARD_OPTIM, r->mp, &n_optim);
     r->world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim;
-    int rc = uz_topology_check_ranks(&r->topology, UZ_SHARD_OPTIM, r->world ? r->world : 1,
+    int rc = uz_topology_check_ranks(r->topology, UZ_SHARD_OPTIM, r->mp, r->world ? r->world : 1,
                                      "*_optim_states.pt", err);
     if (rc == UZ_MISMATCH)
         rc = uz_hint(err, rc, "; folders with further shards are given by --input-dir");
@@ -24,7 +24,7 @@ static int check_world(struct uz_reading *r, struct uz_error *err)
                        "exports them");
     UZ_TRY(rc);
     if (r->layout == UZ_LAYOUT_STAGE3)
-        UZ_TRY(uz_topology_check_ranks(&r->topology, UZ_SHARD_MODEL_Z3, r->world,
+        UZ_TRY(uz_topology_check_ranks(r->topology, UZ_SHARD_MODEL_Z3, r->mp, r->world,
                                        "*_model_states.pt", err));
     return UZ_OK;
 }
@@ -34,10 +34,10 @@ static int add_files(struct uz_reading *r, enum uz_shard_kind kind, uint32_t **f
                      struct uz_error *err)
 {
     size_t n;
-    const struct uz_shard_file *shards = uz_topology_shards(&r->topology, kind, &n);
+    const struct uz_shard_file *shards = uz_topology_shards_of(r->topology, kind, r->mp, &n);
     UZ_TRY(uz_alloc(files, r->world, sizeof **files, err));
     for (size_t i = 0; i < n; i++) {
-        char *path = uz_shard_path(&r->topology, &shards[i]);
+        char *path = uz_shard_path(r->topology, &shards[i]);
         if (!path)
             return uz_fail_nomem(err, strlen(shards[i].name));
         int rc = uz_model_add_file(r->model, path, &(*files)[i], err);
@@ -92,7 +92,7 @@ static int read_ranks(struct uz_reading *r, struct uz_error *err)
         UZ_TRY(uz_alloc(&r->frozen_slices, r->world, sizeof *r->frozen_slices, err));
         UZ_TRY(add_files(r, UZ_SHARD_MODEL_Z3, &r->model_files, err));
     }
-    return uz_parallel(r->options->input.threads, 2 * r->world, read_job, NULL, r, err);
+    return uz_parallel(r->threads, 2 * r->world, read_job, NULL, r, err);
 }
 
 static int check_partition_counts(const struct uz_reading *r, uint64_t rank, struct uz_error *err)
@@ -104,7 +104,7 @@ static int check_partition_counts(const struct uz_reading *r, uint64_t rank, str
             return uz_fail_at(err, UZ_MISMATCH, r->model->files[r->optim_files[rank]], UZ_NO_OFFSET,
                               "Expected %llu of '*_optim_states.pt' under %s but found %llu: this "
                               "shard records partition_count %llu for group %zu",
-                              (unsigned long long)count, r->topology.dir,
+                              (unsigned long long)count, r->topology->dir,
                               (unsigned long long)r->world, (unsigned long long)count, g);
     }
     return UZ_OK;
@@ -223,7 +223,7 @@ int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
     int rc = join(r, err);
     if (rc == UZ_MISMATCH && r->on_nvme)
         return uz_fail_at(
-            err, UZ_UNSUPPORTED, r->topology.dir, UZ_NO_OFFSET,
+            err, UZ_UNSUPPORTED, r->topology->dir, UZ_NO_OFFSET,
             "the optimizer was offloaded to NVMe, and not all of its partitions are in "
             "the shards: its swap files (offloaded_tensors) are not read");
     UZ_TRY(rc);
@@ -232,8 +232,9 @@ int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
     return note_doubts(r, err);
 }
 
-void uz_reading_free_ranks(struct uz_reading *r)
+void uz_reading_free(struct uz_reading *r)
 {
+    uz_params_free(&r->params);
     for (uint64_t rank = 0; r->shards && rank < r->world; rank++)
         uz_optim_shard_free(&r->shards[rank]);
     for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)

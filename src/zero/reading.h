@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Everything that lives while one checkpoint is read; shared by read.c, ranks.c and stage0.c. */
+/* Everything that lives while one checkpoint is read. */
 #ifndef UZ_ZERO_READING_H
 #define UZ_ZERO_READING_H
 
 #include "zero/frozen.h"
+#include "zero/grid.h"
 #include "zero/module.h"
 #include "zero/optim_shard.h"
 #include "zero/params.h"
@@ -18,18 +19,27 @@ enum uz_layout {
     UZ_LAYOUT_LP,      /* the low-precision module alone, by request */
 };
 
+/*
+ * The reading of one model-parallel rank: its files hold tensors of their own, local ones, which
+ * are whole in `model` when it is done. Without tensor and pipeline parallelism that is the
+ * checkpoint's model; else the local tensors are joined afterwards (grid_join.h). Ranks are read
+ * side by side, so a reading shares nothing with others that changes.
+ */
 struct uz_reading {
     const struct uz_zero_options *options;
-    struct uz_topology topology;
+    const struct uz_topology *topology;
+    uint32_t mp;                       /* model-parallel rank */
+    const struct uz_shard_file *first; /* its model states (of data-parallel rank 0) */
+    unsigned threads;                  /* for its shards */
     enum uz_layout layout;
     struct uz_model *model;
     struct uz_zero_info *info;
     struct uz_notes *notes;
     struct uz_params params;
     struct uz_frozen frozen;
-    bool on_nvme; /* the optimizer was offloaded to NVMe: partitions may be elsewhere */
-    uint64_t world;
-    struct uz_optim_shard *shards; /* of each rank */
+    bool on_nvme;   /* the optimizer was offloaded to NVMe: partitions may be elsewhere */
+    uint64_t world; /* data-parallel ranks */
+    struct uz_optim_shard *shards; /* of each of them */
     uint32_t *optim_files;         /* their files in the model */
     struct uz_metadata *metadata;  /* ZeRO-3: of each rank's model states */
     uint32_t *model_files;
@@ -37,10 +47,14 @@ struct uz_reading {
     char seen_states[512]; /* names of the optimizer's states, for messages */
 };
 
-/* Reads the shards of all ranks side by side, checks that they agree, and joins them. */
+/* Opens the first model states, which tell what the rank holds. */
+int uz_reading_open(struct uz_reading *reading, struct uz_error *err);
+
+/* Reads the shards of all data-parallel ranks, checks that they agree, and joins them. */
 int uz_reading_join_ranks(struct uz_reading *reading, struct uz_error *err);
 
-void uz_reading_free_ranks(struct uz_reading *reading);
+/* Frees what it holds beside model, info and notes. */
+void uz_reading_free(struct uz_reading *reading);
 
 /* Notes that the optimizer keeps a state of that name. */
 void uz_reading_note_state(struct uz_reading *reading, const char *name, size_t nbytes);

@@ -306,6 +306,20 @@ const struct uz_shard_file *uz_topology_shards(const struct uz_topology *topolog
     return *n ? &topology->shards[first] : NULL;
 }
 
+const struct uz_shard_file *uz_topology_shards_of(const struct uz_topology *topology,
+                                                  enum uz_shard_kind kind, uint32_t mp, size_t *n)
+{
+    size_t n_all, first = 0;
+    const struct uz_shard_file *all = uz_topology_shards(topology, kind, &n_all);
+    while (first < n_all && all[first].mp < mp)
+        first++;
+    size_t end = first;
+    while (end < n_all && all[end].mp == mp)
+        end++;
+    *n = end - first;
+    return *n ? &all[first] : NULL;
+}
+
 static int refuse(const struct uz_topology *topology, const char *name, struct uz_error *err,
                   const char *what)
 {
@@ -334,16 +348,6 @@ int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only
     return UZ_OK;
 }
 
-int uz_topology_check_one_mp_rank(const struct uz_topology *topology, struct uz_error *err)
-{
-    for (size_t i = 0; i < topology->n_shards; i++)
-        if (topology->shards[i].mp > 0)
-            return refuse(topology, topology->shards[i].name, err,
-                          "tensor or pipeline parallelism is not supported yet: there is more "
-                          "than one model-parallel rank");
-    return UZ_OK;
-}
-
 /* Writes "2, 5, 7" to buf: the ranks below world that have no shard. */
 static void list_missing(const struct uz_shard_file *shards, size_t n, uint64_t world, char *buf,
                          size_t size)
@@ -364,24 +368,37 @@ static void list_missing(const struct uz_shard_file *shards, size_t n, uint64_t 
     }
 }
 
+/* "" if there is one model-parallel rank only, which needs no name. */
+static void name_mp_rank(const struct uz_topology *topology, uint32_t mp, char *buf, size_t size)
+{
+    bool several = false;
+    for (size_t i = 0; i < topology->n_shards; i++)
+        several |= topology->shards[i].mp > 0;
+    buf[0] = '\0';
+    if (several)
+        snprintf(buf, size, " of model-parallel rank %u", mp);
+}
+
 int uz_topology_check_ranks(const struct uz_topology *topology, enum uz_shard_kind kind,
-                            uint64_t world, const char *pattern, struct uz_error *err)
+                            uint32_t mp, uint64_t world, const char *pattern, struct uz_error *err)
 {
     size_t n;
-    const struct uz_shard_file *shards = uz_topology_shards(topology, kind, &n);
+    const struct uz_shard_file *shards = uz_topology_shards_of(topology, kind, mp, &n);
+    char of_mp[64];
+    name_mp_rank(topology, mp, of_mp, sizeof of_mp);
     if (n > 0 && shards[n - 1].dp >= world)
         return uz_fail_at(err, UZ_MISMATCH, topology->dir, UZ_NO_OFFSET,
-                          "Expected %llu of '%s' under %s but %s is of rank %u: the world size "
+                          "Expected %llu of '%s'%s under %s but %s is of rank %u: the world size "
                           "recorded in the files does not fit",
-                          (unsigned long long)world, pattern, topology->dir, shards[n - 1].name,
-                          shards[n - 1].dp);
+                          (unsigned long long)world, pattern, of_mp, topology->dir,
+                          shards[n - 1].name, shards[n - 1].dp);
     if (n == world)
         return UZ_OK;
     char missing[256];
     list_missing(shards, n, world, missing, sizeof missing);
     return uz_fail_at(err, UZ_MISMATCH, topology->dir, UZ_NO_OFFSET,
-                      "Expected %llu of '%s' under %s but found %zu; missing: rank %s",
-                      (unsigned long long)world, pattern, topology->dir, n, missing);
+                      "Expected %llu of '%s'%s under %s but found %zu; missing: rank %s",
+                      (unsigned long long)world, pattern, of_mp, topology->dir, n, missing);
 }
 
 char *uz_shard_path(const struct uz_topology *topology, const struct uz_shard_file *shard)

@@ -75,6 +75,10 @@ void uz_topology_free(struct uz_topology *topology);
 const struct uz_shard_file *uz_topology_shards(const struct uz_topology *topology,
                                                enum uz_shard_kind kind, size_t *n);
 
+/* Those of them that are of one model-parallel rank, in the order of data-parallel ranks. */
+const struct uz_shard_file *uz_topology_shards_of(const struct uz_topology *topology,
+                                                  enum uz_shard_kind kind, uint32_t mp, size_t *n);
+
 /*
  * Refuses by name the layouts that files' names give away and that are not read: pipeline modules,
  * experts, NVMe offload (which leaves the low-precision weights where they are).
@@ -82,15 +86,12 @@ const struct uz_shard_file *uz_topology_shards(const struct uz_topology *topolog
 int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only,
                                 struct uz_error *err);
 
-/* Refuses more than one model-parallel rank. */
-int uz_topology_check_one_mp_rank(const struct uz_topology *topology, struct uz_error *err);
-
 /*
- * Checks that the shards of a kind are exactly the data-parallel ranks 0..world-1 of mp rank 0;
- * `pattern` ('*_optim_states.pt') is how the message calls them.
+ * Checks that the shards of a kind are exactly the data-parallel ranks 0..world-1 of a
+ * model-parallel rank; `pattern` ('*_optim_states.pt') is how the message calls them.
  */
 int uz_topology_check_ranks(const struct uz_topology *topology, enum uz_shard_kind kind,
-                            uint64_t world, const char *pattern, struct uz_error *err);
+                            uint32_t mp, uint64_t world, const char *pattern, struct uz_error *err);
 
 /* malloc'ed path of a shard; NULL without memory. */
 char *uz_shard_path(const struct uz_topology *topology, const struct uz_shard_file *shard);

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One model-parallel rank: what its first model states tell. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "zero/reading.h"
+
+static int refuse(const struct uz_torch_file *file, struct uz_error *err, const char *message)
+{
+    return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(file), UZ_NO_OFFSET, "%s", message);
+}
+
+/* ds_config["zero_optimization"][key]; NULL if absent. */
+static const struct uz_node *zero_option(const struct uz_torch_file *file, const char *key)
+{
+    const struct uz_node *config = uz_node_get(uz_torch_root(file), "ds_config");
+    return uz_node_get(uz_node_get(config, "zero_optimization"), key);
+}
+
+static bool option_is_set(const struct uz_torch_file *file, const char *key)
+{
+    int64_t value = 0;
+    return uz_node_int(zero_option(file, key), &value) && value > 0;
+}
+
+/* Layouts that the first model-states file gives away. */
+static int refuse_by_model_states(const struct uz_reading *r, const struct uz_torch_file *file,
+                                  struct uz_error *err)
+{
+    const struct uz_node *root = uz_torch_root(file);
+    if (r->layout == UZ_LAYOUT_LP)
+        return UZ_OK;
+    if (option_is_set(file, "mics_shard_size"))
+        return refuse(file, err,
+                      "MiCS partitions (zero_optimization.mics_shard_size) are not supported: "
+                      "parameters are cut over a part of the ranks");
+    if (option_is_set(file, "zero_quantized_nontrainable_weights") &&
+        uz_node_dict(uz_node_get(root, "frozen_param_fragments")))
+        return refuse(file, err,
+                      "quantized frozen parameters (zero_quantized_nontrainable_weights) are not "
+                      "supported: their values are codes without the scales");
+    if (uz_node_dict(zero_option(file, "zenflow")))
+        return refuse(file, err,
+                      "ZenFlow (zero_optimization.zenflow) is not supported: it updates masters "
+                      "and low-precision weights at different times; the 16-bit weights of ZeRO 1 "
+                      "and 2 can be had with --source lp");
+    return UZ_OK;
+}
+
+static bool is_there(const struct uz_node *node)
+{
+    return node && !uz_node_is_none(node);
+}
+
+/*
+ * Model states of ZeRO 0, 1 and 2 have one name. Stage 0 lists no shapes and keeps the optimizer
+ * itself; what DeepSpeed saved without any optimizer looks like it.
+ */
+static int tell_layout(struct uz_reading *r, const struct uz_torch_file *file, struct uz_error *err)
+{
+    const struct uz_node *root = uz_torch_root(file);
+    size_t n_optim;
+    if (r->layout != UZ_LAYOUT_STAGE12 || is_there(uz_node_get(root, "param_shapes")))
+        return UZ_OK;
+    uz_topology_shards(r->topology, UZ_SHARD_OPTIM, &n_optim);
+    if (n_optim > 0)
+        return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(file), UZ_NO_OFFSET,
+                          "has no 'param_shapes', as ZeRO stage 0 leaves them out, but there are "
+                          "optimizer shards: files of different runs are mixed");
+    r->layout = UZ_LAYOUT_STAGE0;
+    return UZ_OK;
+}
+
+static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
+                       struct uz_error *err)
+{
+    static const enum uz_module_kind kinds[] = {
+        [UZ_LAYOUT_STAGE0] = UZ_MODULE_MASTERS_UNKNOWN,
+        [UZ_LAYOUT_STAGE12] = UZ_MODULE_WHOLE,
+        [UZ_LAYOUT_STAGE3] = UZ_MODULE_PLACEHOLDERS,
+        [UZ_LAYOUT_LP] = UZ_MODULE_ALONE,
+    };
+    struct uz_module_reader module = {
+        .file = file,
+        .file_index = file_index,
+        .kind = kinds[r->layout],
+        .model = r->model,
+        .notes = r->notes,
+    };
+    return uz_module_read(&module, err);
+}
+
+static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
+                           struct uz_error *err)
+{
+    const struct uz_node *root = uz_torch_root(file);
+    UZ_TRY(uz_metadata_read(&r->info->metadata, file, err));
+    UZ_TRY(refuse_by_model_states(r, file, err));
+    UZ_TRY(tell_layout(r, file, err));
+    r->on_nvme =
+        uz_node_is_str(uz_node_get(zero_option(file, "offload_optimizer"), "device"), "nvme");
+    int64_t configured;
+    if (uz_node_int(zero_option(file, "stage"), &configured) && configured > 0 && configured <= 3)
+        r->info->stage = (int)configured; /* files of the ranks tell better */
+    if (r->layout == UZ_LAYOUT_STAGE12 || r->layout == UZ_LAYOUT_STAGE3) {
+        int stage = r->layout == UZ_LAYOUT_STAGE3 ? 3 : 1;
+        UZ_TRY(uz_params_read(&r->params, r->model, file, uz_node_get(root, "param_shapes"), err));
+        UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, r->model, err));
+    }
+    UZ_TRY(read_module(r, file, file_index, err));
+    UZ_TRY(uz_frozen_report_absent(file, r->model, r->notes, err));
+    if (r->layout != UZ_LAYOUT_STAGE0)
+        return UZ_OK;
+    return uz_reading_join_stage0(r, file, file_index, err);
+}
+
+int uz_reading_open(struct uz_reading *r, struct uz_error *err)
+{
+    struct uz_torch_file *file;
+    uint32_t file_index;
+    char *path = uz_shard_path(r->topology, r->first);
+    if (!path)
+        return uz_fail_nomem(err, strlen(r->first->name));
+    int rc = uz_model_add_file(r->model, path, &file_index, err);
+    if (rc == UZ_OK)
+        rc = uz_torch_open(&file, path, &r->options->input.limits, err);
+    free(path);
+    UZ_TRY(rc);
+    rc = read_open_first(r, file, file_index, err);
+    uz_torch_close(file);
+    return rc;
+}
+
+void uz_reading_note_state(struct uz_reading *r, const char *name, size_t nbytes)
+{
+    char shown[128];
+    size_t used = strlen(r->seen_states);
+    uz_printable(shown, sizeof shown, name, nbytes);
+    const char *at = strstr(r->seen_states, shown);
+    size_t n = strlen(shown);
+    for (; at; at = strstr(at + n, shown)) /* whole names only: exp_avg is a part of exp_avg_sq */
+        if ((at == r->seen_states || at[-1] == ' ') && (at[n] == ',' || at[n] == '\0'))
+            return;
+    snprintf(r->seen_states + used, sizeof r->seen_states - used, "%s%s", used ? ", " : "", shown);
+}
