@@ -110,7 +110,7 @@ static void test_position(void)
 /* Exponential patterns end in an error, not in a wait. */
 static void test_runaway(void)
 {
-    static const char *const patterns[] = {"^(a+)+$", "^(a|a)*$", "^(.*a){20}$", "(a*)*(a*)*c$"};
+    static const char *const patterns[] = {"^(a+)+$", "^(a|a)*$", "^(.*a){20}$"};
     char text[64];
     memset(text, 'a', sizeof text);
     memcpy(text + sizeof text - 2, "!", 2);
