@@ -73,6 +73,35 @@ static cJSON *make_tied(struct builder *b, const struct uz_consolidate_summary *
     return tied;
 }
 
+static cJSON *make_left_out(struct builder *b, const struct uz_consolidate_summary *summary)
+{
+    static const char *const reasons[] = {
+        [UZ_LEFT_OUT_FROZEN] = "frozen",
+        [UZ_LEFT_OUT_BY_RULES] = "rules",
+        [UZ_LEFT_OUT_STATELESS] = "stateless",
+    };
+    cJSON *left_out = cJSON_CreateArray();
+    for (size_t i = 0; i < summary->n_left_out; i++) {
+        cJSON *name = cJSON_CreateObject();
+        put_text(b, name, "name", summary->left_out[i].name);
+        put_text(b, name, "why", reasons[summary->left_out[i].why]);
+        put(b, left_out, NULL, name);
+    }
+    return left_out;
+}
+
+static cJSON *make_renamed(struct builder *b, const struct uz_consolidate_summary *summary)
+{
+    cJSON *renamed = cJSON_CreateArray();
+    for (size_t i = 0; i < summary->n_renamed; i++) {
+        cJSON *pair = cJSON_CreateObject();
+        put_text(b, pair, "from", summary->renamed[2 * i]);
+        put_text(b, pair, "to", summary->renamed[2 * i + 1]);
+        put(b, renamed, NULL, pair);
+    }
+    return renamed;
+}
+
 static cJSON *make_warnings(struct builder *b, const struct uz_consolidate_summary *summary)
 {
     cJSON *warnings = cJSON_CreateArray();
@@ -109,6 +138,8 @@ static void put_result(struct builder *b, cJSON *to, const struct report *report
     put_number(b, to, "threads", summary->threads);
     put(b, to, "tied", make_tied(b, summary));
     put_number(b, to, "frozen_excluded", summary->n_frozen_excluded);
+    put(b, to, "left_out", make_left_out(b, summary));
+    put(b, to, "renamed", make_renamed(b, summary));
     put_number(b, to, "overflows", summary->n_overflows);
     put(b, to, "warnings", make_warnings(b, summary));
     put_seconds(b, to, report->seconds);
