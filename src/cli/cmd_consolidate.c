@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "cli/command.h"
+#include "cli/json.h"
 #include "cli/message.h"
 #include "cli/opts.h"
 #include "cli/opts_input.h"
@@ -243,7 +244,7 @@ static int fail(const struct request *request, const struct uz_error *err)
         message("%s: interrupted: nothing was changed", request->out);
     else
         code = message_failure(err);
-    if (request->talk.json && report_json_failure(command.name, err) < 0)
+    if (request->talk.json && json_print_failure(command.name, err) < 0)
         message("out of memory");
     return code;
 }
