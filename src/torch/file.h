@@ -38,9 +38,9 @@ struct uz_view {
 };
 
 /*
- * Opens a file, recognises the container by its bytes (zip; the pre-1.6 container and zstd are
- * named and refused), checks it, and reads its value graph. The caller closes it. One thread at a
- * time may use it. Errors name the file and the byte.
+ * Opens a file, recognises the container by its bytes (zip, that of PyTorch before 1.6, either of
+ * them compressed whole with zstd), checks it, and reads its value graph. The caller closes it. One
+ * thread at a time may use it. Errors name the file and the byte (of the content, decompressed).
  */
 int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
                   struct uz_error *err);
@@ -51,7 +51,7 @@ void uz_torch_close(struct uz_torch_file *file);
 /* The value that was saved; lives as long as the file is open. */
 const struct uz_node *uz_torch_root(const struct uz_torch_file *file);
 
-/* Name of the archive's root folder: the file's stem when it was saved. */
+/* Name of the archive's root folder: the file's stem when it was saved. NULL: no zip archive. */
 const char *uz_torch_archive_root(const struct uz_torch_file *file);
 
 /* Path the file was opened by. */
