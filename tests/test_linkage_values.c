@@ -12,6 +12,21 @@
 
 /* ---- Comparing ---- */
 
+/* All that setting may change. */
+static uint64_t sum_of(const struct world *world)
+{
+    uint64_t sum = FNV;
+    for (uint64_t r = 0; r < world->plan->world; r++) {
+        const struct rank *rank = &world->ranks[r];
+        sum = fnv_view(sum, &rank->hp);
+        for (size_t i = 0; i < world->plan->n_states; i++)
+            sum = fnv_view(sum, &rank->states[i].view);
+        for (size_t i = 0; i < rank->n_gradients; i++)
+            sum = fnv_view(sum, &rank->gradients[i]);
+    }
+    return sum;
+}
+
 /* Two worlds, and the lines that tell of them. */
 struct test {
     struct plan plan;
@@ -108,8 +123,11 @@ static void check_set(struct test *test, size_t i, size_t column, const char *wa
         any |= overflow;
     }
     overflow = false;
+    uint64_t before = sum_of(test->reach);
     int rc = set(&test->reach->ranks[0].params[i], &test->plan, column, &value, &overflow, &err);
     CHECK_EQ_I64(rc, want[0] == '!' ? UZ_ARG : UZ_OK);
+    if (want[0] == '!') /* on no rank then */
+        CHECK_EQ_U64(sum_of(test->reach), before);
     test->all_set &= want[0] != '!';
     if (slash) {
         CHECK_EQ_U64(any, slash[1] - '0');
