@@ -46,7 +46,8 @@ struct uz_map_fragment {
     size_t partition; /**< index of the partition it lies in */
     uint64_t first;   /**< element of the tensor where it begins */
     uint64_t n_elems;
-    /** Its elements do not follow one another: it is a block of the tensor, first..last are its ends */
+    /** Its elements do not follow one another: it is a block of the tensor, first..last are its
+     * ends */
     bool strided;
     uint64_t last;            /**< last element of the tensor in it */
     uint64_t partition_first; /**< element of the partition where it begins */
@@ -58,8 +59,8 @@ struct uz_map_partition {
     uint32_t dp_rank; /**< by the file's name; UZ_MAP_NO_RANK if that tells none */
     uint32_t mp_rank; /**< model-parallel rank, likewise */
     enum uz_dtype dtype;
-    uint64_t n_elems; /**< elements it has room for, padding included */
-    uint64_t offset;  /**< byte of the file where element 0 lies; UINT64_MAX if compressed */
+    uint64_t n_elems;    /**< elements it has room for, padding included */
+    uint64_t offset;     /**< byte of the file where element 0 lies; UINT64_MAX if compressed */
     const char *packing; /**< "stored", "deflate", "zstd" */
     size_t n_fragments;  /**< entries in order from first_in_order on */
     size_t first_in_order;
@@ -84,13 +85,13 @@ struct uz_fragment_map;
 UZ_API void uz_fragment_map_options_default(struct uz_map_options *options);
 
 /**
- * Reads the metadata of a checkpoint and makes its map, which the caller frees with uz_fragment_map_free;
- * *map is set only on success. UZ_ARG if no tensor is meant by `param`, or for a regular expression
- * that is wrong; else any status of reading. Once made a map does not change: any number of threads
- * may read it.
+ * Reads the metadata of a checkpoint and makes its map, which the caller frees with
+ * uz_fragment_map_free; *map is set only on success. UZ_ARG if no tensor is meant by `param`, or
+ * for a regular expression that is wrong; else any status of reading. Once made a map does not
+ * change: any number of threads may read it.
  */
 UZ_API int uz_fragment_map_new(struct uz_fragment_map **map, const char *checkpoint,
-                             const struct uz_map_options *options, struct uz_error *err);
+                               const struct uz_map_options *options, struct uz_error *err);
 
 /** What is in it. */
 UZ_API const struct uz_map_view *uz_fragment_map_view(const struct uz_fragment_map *map);

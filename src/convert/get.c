@@ -65,8 +65,9 @@ static int fail_absent(const struct uz_model *model, const char *wanted, struct 
     for (unsigned i = 0; i < N_NEAREST && nearest.names[i]; i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s%.240s", i ? ", " : "",
                  nearest.names[i]);
-    return uz_fail(err, UZ_ARG, "there is no tensor '%s' among the %zu of the checkpoint; nearest: %s",
-                   wanted, n_names, text);
+    return uz_fail(err, UZ_ARG,
+                   "there is no tensor '%s' among the %zu of the checkpoint; nearest: %s", wanted,
+                   n_names, text);
 }
 
 static bool find_name(const struct uz_model *model, const char *name, uint32_t *tensor)
@@ -93,11 +94,10 @@ static int find_state(const struct uz_model *model, const char *state, uint32_t 
             return UZ_OK;
         }
     }
-    return uz_fail(err, UZ_ARG, "%s has no optimizer state %s%s", model->tensors[*tensor].name,
-                   state,
-                   model->tensors[*tensor].role == UZ_ROLE_PARAM
-                       ? ""
-                       : ": it is not trained by the optimizer");
+    return uz_fail(
+        err, UZ_ARG, "%s has no optimizer state %s%s", model->tensors[*tensor].name, state,
+        model->tensors[*tensor].role == UZ_ROLE_PARAM ? ""
+                                                      : ": it is not trained by the optimizer");
 }
 
 static int find(struct uz_got *got, const char *name, const char *state, struct uz_error *err)
@@ -109,29 +109,19 @@ static int find(struct uz_got *got, const char *name, const char *state, struct 
 
 /* ---- What is given ---- */
 
-static const char *role_name(enum uz_role role)
-{
-    static const char *const names[] = {
-        [UZ_ROLE_PARAM] = "parameter",
-        [UZ_ROLE_FROZEN] = "frozen",
-        [UZ_ROLE_BUFFER] = "buffer",
-        [UZ_ROLE_STATE] = "state",
-    };
-    return names[role];
-}
-
 static int describe(struct uz_got *got, const char *name, const struct uz_get_options *options,
                     struct uz_error *err)
 {
     const struct uz_tensor *tensor = &got->model.tensors[got->tensor];
     enum uz_dtype dtype = options->dtype ? options->dtype : tensor->dtype;
-    if (dtype != tensor->dtype && !(uz_dtype_is_castable(dtype) && uz_dtype_is_castable(tensor->dtype)))
+    if (dtype != tensor->dtype &&
+        !(uz_dtype_is_castable(dtype) && uz_dtype_is_castable(tensor->dtype)))
         return uz_fail(err, UZ_ARG, "%s is stored as %s, which is not converted to %s", name,
                        uz_dtype_name(tensor->dtype), uz_dtype_name(dtype));
     UZ_TRY(uz_slice_parse(&got->slice, options->slice, tensor->ndim, tensor->shape, err));
     UZ_TRY(uz_arena_strndup(got->model.arena, name, strlen(name), &got->info.name, err));
     got->info.stored_name = tensor->name;
-    got->info.role = role_name(tensor->role);
+    got->info.role = uz_role_name(tensor->role);
     got->info.state = tensor->role == UZ_ROLE_STATE ? got->model.states[tensor->state] : NULL;
     got->info.stored = tensor->dtype;
     got->info.dtype = dtype;
@@ -252,8 +242,7 @@ int uz_got_read_with(const struct uz_got *got, struct uz_fetch *fetch, uint64_t 
     unsigned char *block = NULL;
     if (first > got->slice.numel || n_elems > got->slice.numel - first)
         return uz_fail(err, UZ_ARG, "elements %llu to %llu of %llu", (unsigned long long)first,
-                       (unsigned long long)(first + n_elems),
-                       (unsigned long long)got->slice.numel);
+                       (unsigned long long)(first + n_elems), (unsigned long long)got->slice.numel);
     if (got->slice.run_step > 1)
         UZ_TRY(uz_alloc(&block, UZ_GOT_BLOCK_NBYTES, 1, err));
     int rc = read_runs(got, fetch, first, n_elems, out, block, err);

@@ -64,8 +64,7 @@ static int print_safetensors(FILE *to, const struct uz_got_info *info, struct uz
     fprintf(to, ":{\"dtype\":\"%s\",\"shape\":[", uz_dtype_safetensors_name(info->dtype));
     for (unsigned j = 0; j < info->ndim; j++)
         fprintf(to, "%s%" PRIu64, j ? "," : "", info->shape[j]);
-    fprintf(to, "],\"data_offsets\":[0,%" PRIu64 "]}}",
-            info->numel * uz_dtype_size(info->dtype));
+    fprintf(to, "],\"data_offsets\":[0,%" PRIu64 "]}}", info->numel * uz_dtype_size(info->dtype));
     return UZ_OK;
 }
 

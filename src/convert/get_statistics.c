@@ -25,7 +25,7 @@ struct census {
         struct uz_fetch fetch;
         unsigned char *elems;
         float *floats;
-    } *workers;
+    } * workers;
     struct sums *jobs;
 };
 

@@ -84,17 +84,6 @@ static int is_chosen(struct choice *choice, const struct uz_model *model, uint32
 
 /* ---- Tensors and fragments ---- */
 
-static const char *role_name(enum uz_role role)
-{
-    static const char *const names[] = {
-        [UZ_ROLE_PARAM] = "parameter",
-        [UZ_ROLE_FROZEN] = "frozen",
-        [UZ_ROLE_BUFFER] = "buffer",
-        [UZ_ROLE_STATE] = "state",
-    };
-    return names[role];
-}
-
 static void add_fragment(struct uz_fragment_map *map, struct placed *placed,
                          const struct uz_piece *piece, enum uz_dtype dtype)
 {
@@ -120,7 +109,7 @@ static void add_tensor(struct uz_fragment_map *map, struct placed *placed, uint3
     struct uz_map_tensor *added = &map->tensors[map->n_tensors];
     *added = (struct uz_map_tensor){
         .name = tensor->name,
-        .role = role_name(tensor->role),
+        .role = uz_role_name(tensor->role),
         .state = tensor->role == UZ_ROLE_STATE ? model->states[tensor->state] : NULL,
         .dtype = tensor->dtype,
         .ndim = tensor->ndim,
@@ -202,8 +191,7 @@ static struct uz_map_partition describe_partition(const struct uz_fragment_map *
     return partition;
 }
 
-static int list_partitions(struct uz_fragment_map *map, struct placed *placed,
-                           struct uz_error *err)
+static int list_partitions(struct uz_fragment_map *map, struct placed *placed, struct uz_error *err)
 {
     const struct uz_place *places = map->model.places;
     UZ_TRY(uz_alloc(&map->partitions, map->n_fragments, sizeof *map->partitions, err));
