@@ -10,6 +10,7 @@
 #include <unzero/input.h>
 #include <unzero/limits.h>
 #include <unzero/map.h>
+#include <unzero/linkage.h>
 #include <unzero/names.h>
 #include <unzero/version.h>
 
