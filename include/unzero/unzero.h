@@ -9,8 +9,8 @@
 #include <unzero/get.h>
 #include <unzero/input.h>
 #include <unzero/limits.h>
-#include <unzero/map.h>
 #include <unzero/linkage.h>
+#include <unzero/map.h>
 #include <unzero/names.h>
 #include <unzero/version.h>
 
