@@ -83,15 +83,19 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     return r->model_files ? read_model_shard(r, rank, err) : UZ_OK;
 }
 
+static int set_up_model_shards(struct uz_reading *r, struct uz_error *err)
+{
+    UZ_TRY(uz_alloc(&r->metadata, r->world, sizeof *r->metadata, err));
+    UZ_TRY(uz_alloc(&r->frozen_slices, r->world, sizeof *r->frozen_slices, err));
+    return add_files(r, UZ_SHARD_MODEL_Z3, &r->model_files, err);
+}
+
 static int read_ranks(struct uz_reading *r, struct uz_error *err)
 {
     UZ_TRY(uz_alloc(&r->shards, r->world, sizeof *r->shards, err));
     UZ_TRY(add_files(r, UZ_SHARD_OPTIM, &r->optim_files, err));
-    if (r->layout == UZ_LAYOUT_STAGE3) {
-        UZ_TRY(uz_alloc(&r->metadata, r->world, sizeof *r->metadata, err));
-        UZ_TRY(uz_alloc(&r->frozen_slices, r->world, sizeof *r->frozen_slices, err));
-        UZ_TRY(add_files(r, UZ_SHARD_MODEL_Z3, &r->model_files, err));
-    }
+    if (r->layout == UZ_LAYOUT_STAGE3)
+        UZ_TRY(set_up_model_shards(r, err));
     return uz_parallel(r->threads, 2 * r->world, read_job, NULL, r, err);
 }
 
@@ -158,10 +162,25 @@ static int check_archive_roots(const struct uz_reading *r, struct uz_error *err)
     return UZ_OK;
 }
 
+int uz_reading_set_step(struct uz_reading *r, double step, struct uz_error *err)
+{
+    const struct uz_metadata *metadata = &r->info->metadata;
+    double made = (double)(metadata->global_steps - metadata->skipped_steps);
+    r->info->has_step = true;
+    r->info->step = step;
+    if (!metadata->has_steps || (step >= made && step <= made))
+        return UZ_OK;
+    r->info->steps_differ = true;
+    return uz_warn_of_data(
+        r->notes, err,
+        "the optimizer made %.0f steps, the model states tell of %.0f: files of different saves, "
+        "or an optimizer that was reset",
+        step, made);
+}
+
 /* What the values must prove, because the metadata leaves it open. */
 static int note_doubts(struct uz_reading *r, struct uz_error *err)
 {
-    const struct uz_metadata *metadata = &r->info->metadata;
     const struct uz_optim_shard *first = &r->shards[0];
     for (uint64_t rank = 0; rank < r->world; rank++)
         for (size_t g = 0; g < r->shards[rank].n_groups; g++)
@@ -172,18 +191,10 @@ static int note_doubts(struct uz_reading *r, struct uz_error *err)
                        "round_robin_gradients: param_slice_mappings in these files follows another "
                        "order than the buffers; param_shapes was followed. Tools that trust the "
                        "mapping (universal conversion, safe_get_full_*) give wrong values"));
-    r->info->has_step = first->has_step && first->step_is_of_state;
     r->info->step = first->step;
-    double made = (double)(metadata->global_steps - metadata->skipped_steps);
-    if (r->info->has_step && metadata->has_steps && (first->step < made || first->step > made)) {
-        r->info->steps_differ = true;
-        UZ_TRY(uz_warn_of_data(
-            r->notes, err,
-            "the optimizer made %.0f steps, the model states tell of %.0f: files of "
-            "different saves, or an optimizer that was reset",
-            first->step, made));
-    }
-    return UZ_OK;
+    if (!first->has_step || !first->step_is_of_state)
+        return UZ_OK;
+    return uz_reading_set_step(r, first->step, err);
 }
 
 static int join(struct uz_reading *r, struct uz_error *err)
@@ -230,6 +241,22 @@ int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
     r->info->stage = r->shards[0].stage;
     note_states(r);
     return note_doubts(r, err);
+}
+
+int uz_reading_join_frozen(struct uz_reading *r, struct uz_error *err)
+{
+    struct uz_ranks ranks = {0};
+    if (r->frozen.n == 0 || r->layout != UZ_LAYOUT_STAGE3)
+        return UZ_OK;
+    UZ_TRY(uz_topology_check_ranks(r->topology, UZ_SHARD_MODEL_Z3, r->mp, r->world,
+                                   "*_model_states.pt", err));
+    UZ_TRY(set_up_model_shards(r, err));
+    for (uint64_t rank = 0; rank < r->world; rank++)
+        UZ_TRY(read_model_shard(r, rank, err));
+    ranks.world = r->world;
+    ranks.frozen_slices = r->frozen_slices;
+    ranks.model_files = r->model_files;
+    return uz_join_frozen(r->model, &r->frozen, &ranks, err);
 }
 
 void uz_reading_free(struct uz_reading *r)

@@ -9,6 +9,7 @@
 #include "zero/archive_root.h"
 #include "zero/grid_join.h"
 #include "zero/reading.h"
+#include "zero/universal_read.h"
 
 /* What a model-parallel rank's reading fills if there are several of them. */
 struct own {
@@ -241,6 +242,31 @@ static int join_slices(struct checkpoint *c, struct uz_error *err)
     return uz_model_finish(c->model, err);
 }
 
+/* ---- Universal checkpoints ---- */
+
+/* Parameters are whole already: one reading goes through the files of all ranks. */
+static int read_universal(struct checkpoint *c, struct uz_error *err)
+{
+    uint32_t n_mp;
+    size_t n;
+    UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &n_mp, err));
+    UZ_TRY(uz_alloc(&c->slices, 1, sizeof *c->slices, err));
+    c->n_slices = 1;
+    c->slices[0] = (struct uz_reading){
+        .options = c->options,
+        .topology = &c->topology,
+        .first = uz_topology_shards_of(&c->topology, c->model_kind, 0, &n),
+        .threads = c->threads,
+        .layout = c->layout,
+        .model = c->model,
+        .info = c->info,
+        .notes = c->notes,
+    };
+    UZ_TRY(uz_universal_read(&c->slices[0], n_mp, err));
+    UZ_TRY(check_state(c, err));
+    return gather_info(c, err);
+}
+
 static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_error *err)
 {
     struct uz_topology_request request = {
@@ -254,6 +280,8 @@ static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_err
     UZ_TRY(
         uz_topology_refuse_by_names(&c->topology, c->options->input.source == UZ_SOURCE_LP, err));
     UZ_TRY(find_model_states(c, err));
+    if (c->topology.is_universal && c->layout != UZ_LAYOUT_LP)
+        return read_universal(c, err);
     UZ_TRY(set_up_slices(c, err));
     UZ_TRY(run_jobs(c, open_job, err));
     UZ_TRY(check_opened(c, err));

@@ -53,6 +53,15 @@ int uz_reading_open(struct uz_reading *reading, struct uz_error *err);
 /* Reads the shards of all data-parallel ranks, checks that they agree, and joins them. */
 int uz_reading_join_ranks(struct uz_reading *reading, struct uz_error *err);
 
+/*
+ * Without optimizer shards (a universal checkpoint): reads the ranks' slices of frozen parameters
+ * of ZeRO 3 and joins them. `world` is set.
+ */
+int uz_reading_join_frozen(struct uz_reading *reading, struct uz_error *err);
+
+/* Records the optimizer's step; warns if it is not that of the model states. */
+int uz_reading_set_step(struct uz_reading *reading, double step, struct uz_error *err);
+
 /* Frees what it holds beside model, info and notes. */
 void uz_reading_free(struct uz_reading *reading);
 

@@ -190,13 +190,39 @@ static int use_tag(struct uz_topology *topology, const char *root, const char *t
 
 static int no_checkpoint(const char *path, const char *latest, struct uz_error *err)
 {
-    if (exists_in(path, "latest_universal") || exists_in(path, "zero"))
-        return uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET,
-                          "is a universal checkpoint; give the ZeRO checkpoint it was made from");
+    if (exists_in(path, "zero"))
+        return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                          "is a universal checkpoint without its *_model_states.pt, which tell the "
+                          "names and shapes of its parameters");
     return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET,
                       "Unable to find 'latest' file at %s, and the folder holds no ZeRO shards "
                       "itself; give a checkpoint folder, or --tag",
                       latest);
+}
+
+static int use_latest(struct uz_topology *topology, const char *path, const char *latest,
+                      uint64_t max_shards, struct uz_error *err)
+{
+    char *tag;
+    UZ_TRY(read_latest(latest, &tag, err));
+    int rc = use_tag(topology, path, tag, latest, max_shards, err);
+    free(tag);
+    return rc;
+}
+
+/* A folder without `latest`: shards lie in it, or it is the root of a universal checkpoint. */
+static int find_untagged(struct uz_topology *topology, const char *path, const char *latest,
+                         uint64_t max_shards, struct uz_error *err)
+{
+    if (!exists_in(path, "zero") && exists_in(path, "latest_universal")) {
+        char *universal = uz_path_join(path, "latest_universal");
+        int rc = universal ? use_latest(topology, path, universal, max_shards, err)
+                           : uz_fail_nomem(err, strlen(path));
+        free(universal);
+        return rc;
+    }
+    UZ_TRY(add_dir(topology, strdup(path), max_shards, err));
+    return topology->n_shards > 0 ? UZ_OK : no_checkpoint(path, latest, err);
 }
 
 /* Decides which folder holds the shards, and lists it. */
@@ -211,15 +237,9 @@ static int find_dir(struct uz_topology *topology, const char *path, const char *
                           "is not a folder; give the checkpoint folder");
     if (tag)
         return use_tag(topology, path, tag, path, max_shards, err);
-    if (access(latest, F_OK) == 0) {
-        char *found;
-        UZ_TRY(read_latest(latest, &found, err));
-        int rc = use_tag(topology, path, found, latest, max_shards, err);
-        free(found);
-        return rc;
-    }
-    UZ_TRY(add_dir(topology, strdup(path), max_shards, err));
-    return topology->n_shards > 0 ? UZ_OK : no_checkpoint(path, latest, err);
+    if (access(latest, F_OK) == 0)
+        return use_latest(topology, path, latest, max_shards, err);
+    return find_untagged(topology, path, latest, max_shards, err);
 }
 
 /* The folder's own name, also when it was given as "." or with slashes at its end. */
@@ -263,6 +283,9 @@ static int list_all(struct uz_topology *topology, const struct uz_topology_reque
         return uz_fail_at(err, UZ_FORMAT, topology->dir, UZ_NO_OFFSET,
                           "holds no ZeRO shards (*_model_states.pt, *_optim_states.pt)");
     qsort(topology->shards, topology->n_shards, sizeof *topology->shards, compare_shards);
+    size_t n_optim;
+    uz_topology_shards(topology, UZ_SHARD_OPTIM, &n_optim);
+    topology->is_universal = n_optim == 0 && exists_in(topology->dir, "zero");
     return set_copies_apart(topology, err);
 }
 

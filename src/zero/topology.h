@@ -46,21 +46,22 @@ struct uz_topology {
     struct uz_shard_file *copies; /* model states that stand in a further folder again */
     size_t n_copies, cap_copies;
     bool has_offloaded_tensors; /* the folder of a NVMe-offloaded optimizer is there */
+    bool is_universal; /* there is zero/, where parameters are whole, and no optimizer shard */
 };
 
 /* Where the shards of one checkpoint lie. */
 struct uz_topology_request {
     const char *path; /* a checkpoint root or a tag folder */
-    const char *tag;  /* NULL: what `latest` names */
+    const char *tag;  /* NULL: what `latest` (or `latest_universal`) names */
     const char *const *input_dirs;
     size_t n_input_dirs;
     uint64_t max_shards;
 };
 
 /*
- * Finds the tag folder and lists it. `path` is a checkpoint root (with `latest`, or with `tag`, not
- * NULL, naming a folder in it) or a tag folder itself. Universal checkpoints are recognised and
- * refused. Free with uz_topology_free, after failures too.
+ * Finds the tag folder and lists it. `path` is a checkpoint root (with `latest`, or without it with
+ * `latest_universal`, or with `tag`, not NULL, naming a folder in it) or a tag folder itself. Free
+ * with uz_topology_free, after failures too.
  *
  * An input folder holds a folder of the same tag, or the shards themselves. The same shard twice is
  * UZ_MISMATCH, but for mp_rank_MM_model_states.pt, which every node writes on node-local storage:
