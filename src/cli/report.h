@@ -6,7 +6,6 @@
 #include <stdbool.h>
 
 #include <unzero/consolidate.h>
-#include <unzero/error.h>
 
 /* A consolidation that ended well, or would. Strings are borrowed. */
 struct report {
@@ -23,8 +22,5 @@ void report_text(const struct report *report);
 
 /* One JSON object in one line. Returns 0, or -1 if there is no memory. */
 int report_json(const struct report *report);
-
-/* The same for a failure of `command`. */
-int report_json_failure(const char *command, const struct uz_error *err);
 
 #endif

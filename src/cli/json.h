@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds the JSON that commands print: text made UTF-8, numbers exact, memory checked once. */
+#ifndef UZ_CLI_JSON_H
+#define UZ_CLI_JSON_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <unzero/error.h>
+
+/*
+ * Remembers whether memory ran out; all zero to begin with. Every function below may be given NULL
+ * where it did, and json_finish tells.
+ */
+struct json {
+    bool failed;
+};
+
+/* An object {"schema": 1, "command": command}. */
+cJSON *json_start(struct json *b, const char *command);
+
+/* Adds item to an object (under key) or to an array (key NULL), which owns it then. */
+void json_put(struct json *b, cJSON *to, const char *key, cJSON *item);
+
+/* Text from files and command lines: bytes that are no UTF-8 become \xNN. NULL becomes null. */
+void json_put_text(struct json *b, cJSON *to, const char *key, const char *text);
+
+/* All 64 bits: cJSON's own numbers are doubles. */
+void json_put_number(struct json *b, cJSON *to, const char *key, uint64_t n);
+
+void json_put_bool(struct json *b, cJSON *to, const char *key, bool value);
+
+/*
+ * A number with so many digits behind the point, or (n_digits < 0) with all that are needed to read
+ * it back; NaN and infinities, which JSON has no numbers for, become "NaN", "Infinity",
+ * "-Infinity".
+ */
+void json_put_real(struct json *b, cJSON *to, const char *key, double value, int n_digits);
+
+/* An array of n texts. */
+void json_put_texts(struct json *b, cJSON *to, const char *key, const char *const *texts, size_t n);
+
+/* Prints the object in one line and frees it. Returns 0, or -1 if memory ran out anywhere. */
+int json_finish(const struct json *b, cJSON *root);
+
+/* Prints what a failure of `command` looks like: {..., "error": {status, message, file, offset}}.
+ */
+int json_print_failure(const char *command, const struct uz_error *err);
+
+#endif
