@@ -62,6 +62,23 @@ static int take_places(struct joiner *j, struct uz_error *err)
     return UZ_OK;
 }
 
+/* Flat tensors of all ranks; their states get the model's numbers. */
+static int take_partitions(struct joiner *j, struct uz_error *err)
+{
+    for (uint32_t mp = 0; mp < j->n_slices; mp++) {
+        const struct uz_model *slice = j->sources->slices[mp];
+        for (size_t i = 0; i < slice->n_partitions; i++) {
+            struct uz_partition partition = slice->partitions[i];
+            const char *state = slice->states[partition.state];
+            partition.mp = mp;
+            partition.place += j->first_place[mp];
+            UZ_TRY(uz_model_add_state(j->model, state, strlen(state), &partition.state, err));
+            UZ_TRY(uz_model_add_partition(j->model, &partition, err));
+        }
+    }
+    return UZ_OK;
+}
+
 static int make_labels(struct joiner *j, struct uz_error *err)
 {
     const struct uz_grid *grid = &j->sources->grid;
@@ -107,6 +124,7 @@ static int set_up(struct joiner *j, struct uz_error *err)
     UZ_TRY(uz_alloc(&j->main, j->sources->grid.tp, sizeof *j->main, err));
     UZ_TRY(uz_alloc(&j->shards, j->sources->grid.tp, sizeof *j->shards, err));
     UZ_TRY(take_places(j, err));
+    UZ_TRY(take_partitions(j, err));
     UZ_TRY(make_labels(j, err));
     for (uint32_t mp = 0; mp < j->n_slices; mp++)
         UZ_TRY(chain_states(j, mp, err));
@@ -230,7 +248,7 @@ static uint32_t reference_rank(const struct joiner *j)
     return first;
 }
 
-static const char *role_name(enum uz_role role)
+static const char *kind_of(enum uz_role role)
 {
     static const char *const names[] = {
         [UZ_ROLE_PARAM] = "a trained parameter",
@@ -252,8 +270,8 @@ static int check_alike(const struct joiner *j, const char *name, uint32_t refere
         const struct uz_tensor *other = held_tensor(j, &j->main[tp]);
         if (other->role != first->role)
             return uz_fail(err, UZ_MISMATCH, "%s is %s on %s, but %s on %s", name,
-                           role_name(first->role), j->labels[j->main[reference].slice],
-                           role_name(other->role), j->labels[j->main[tp].slice]);
+                           kind_of(first->role), j->labels[j->main[reference].slice],
+                           kind_of(other->role), j->labels[j->main[tp].slice]);
         if (other->dtype != first->dtype)
             return uz_fail(err, UZ_MISMATCH, "%s is stored as %s on %s, but as %s on %s", name,
                            uz_dtype_name(first->dtype), j->labels[j->main[reference].slice],

@@ -264,6 +264,58 @@ static int read_layer(const struct uz_pipe_layers *layers, struct uz_model *mode
     return rc;
 }
 
+/*
+ * Every parameter of a stage has a copy in a layer file. One without tells that its file is
+ * missing, and with it what stands only there: frozen parameters and buffers.
+ */
+static int check_copies(const struct uz_pipe_layers *layers, const struct uz_model *model,
+                        struct uz_error *err)
+{
+    uint32_t copy;
+    for (uint32_t s = 0; s < layers->n_stages; s++)
+        for (size_t i = 0; i < layers->stages[s]->n_tensors; i++) {
+            const struct uz_tensor *param = &layers->stages[s]->tensors[i];
+            if (param->role != UZ_ROLE_PARAM || param->numel == 0 ||
+                uz_model_find(model, param->name, strlen(param->name), &copy))
+                continue;
+            return uz_fail_at(err, UZ_MISMATCH, layers->topology->dir, UZ_NO_OFFSET,
+                              "no layer file (layer_*-model_states.pt) of tensor rank %u holds a "
+                              "copy of %s: a file is missing, and with it the layer's frozen "
+                              "parameters and buffers",
+                              layers->tp, param->name);
+        }
+    return UZ_OK;
+}
+
+/* Buffers that the stages name must be there. */
+static int check_buffers(const struct uz_pipe_layers *layers, const struct uz_model *model,
+                         struct uz_error *err)
+{
+    uint32_t tensor;
+    for (size_t i = 0; i < layers->n_buffer_names; i++) {
+        const char *name = layers->buffer_names[i];
+        size_t n_digits = strspn(name, "0123456789");
+        if (n_digits > 0 && name[n_digits] == '.' &&
+            !uz_model_find(model, name, strlen(name), &tensor))
+            return uz_fail_at(err, UZ_MISMATCH, layers->topology->dir, UZ_NO_OFFSET,
+                              "the buffer %s has no data in the layer files of tensor rank %u",
+                              name, layers->tp);
+    }
+    return UZ_OK;
+}
+
+/* Layers that one tensor rank has a file of, all must have. */
+static bool same_layers(const struct uz_topology *topology, uint32_t a, uint32_t b)
+{
+    size_t n_a, n_b;
+    const struct uz_shard_file *x = uz_topology_shards_of(topology, UZ_SHARD_LAYER, a, &n_a);
+    const struct uz_shard_file *y = uz_topology_shards_of(topology, UZ_SHARD_LAYER, b, &n_b);
+    bool same = n_a == n_b;
+    for (size_t i = 0; same && i < n_a; i++)
+        same = x[i].layer == y[i].layer;
+    return same;
+}
+
 int uz_pipe_layers_read(const struct uz_pipe_layers *layers, struct uz_model *model,
                         struct uz_error *err)
 {
@@ -271,11 +323,18 @@ int uz_pipe_layers_read(const struct uz_pipe_layers *layers, struct uz_model *mo
     const struct uz_shard_file *shards =
         uz_topology_shards_of(layers->topology, UZ_SHARD_LAYER, layers->tp, &n);
     struct entry *entry;
+    if (!same_layers(layers->topology, 0, layers->tp))
+        return uz_fail_at(err, UZ_MISMATCH, layers->topology->dir, UZ_NO_OFFSET,
+                          "tensor ranks 0 and %u have files of different layers "
+                          "(layer_*-model_*-model_states.pt): some are missing",
+                          layers->tp);
     UZ_TRY(uz_alloc(&entry, 1, sizeof *entry, err));
     int rc = UZ_OK;
     for (size_t i = 0; rc == UZ_OK && i < n; i++)
         rc = read_layer(layers, model, &shards[i], entry, err);
     free(entry);
     UZ_TRY(rc);
+    UZ_TRY(check_copies(layers, model, err));
+    UZ_TRY(check_buffers(layers, model, err));
     return uz_model_finish(model, err);
 }

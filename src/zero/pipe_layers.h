@@ -17,8 +17,10 @@ struct uz_pipe_layers {
     uint32_t tp;
     const struct uz_model *const *stages; /* finished, of this tensor rank on each stage */
     uint32_t n_stages;
-    const struct uz_map *buffers; /* names that are buffers, not parameters */
-    enum uz_role lone_role;       /* of what no stage has and is no buffer */
+    const struct uz_map *buffers;    /* names that are buffers, not parameters */
+    const char *const *buffer_names; /* those of them that must be there */
+    size_t n_buffer_names;
+    enum uz_role lone_role; /* of what no stage has and is no buffer */
     const struct uz_limits *limits;
     struct uz_notes *notes;
 };

@@ -251,18 +251,33 @@ static int read_rules(const struct checkpoint *c, uint32_t pp, struct uz_tp_rule
 
 /* ---- Layer files ---- */
 
-static int index_buffers(const struct checkpoint *c, struct uz_map *buffers, struct uz_error *err)
+/* Names that stages list as buffers. */
+struct buffers {
+    struct uz_map *index;
+    const char **names;
+    size_t n, cap;
+};
+
+static int list_buffers(const struct checkpoint *c, struct buffers *buffers, struct uz_error *err)
 {
+    buffers->index = uz_map_new();
+    if (!buffers->index)
+        return uz_fail_nomem(err, sizeof(void *));
     for (uint32_t i = 0; i < c->n_slices; i++)
         for (size_t k = 0; k < c->slices[i].n_buffers; k++) {
-            const char *name = c->slices[i].buffers[k];
-            UZ_TRY(uz_map_add(buffers, name, strlen(name), 0, NULL, err));
+            const char *name = c->slices[i].buffers[k], **slot;
+            bool present;
+            UZ_TRY(uz_map_add(buffers->index, name, strlen(name), 0, &present, err));
+            if (present)
+                continue;
+            UZ_TRY(UZ_APPEND(buffers->names, buffers->n, buffers->cap, &slot, err));
+            *slot = name;
         }
     return UZ_OK;
 }
 
 /* `stages` has room for one pointer a stage. */
-static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct uz_map *buffers,
+static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffers *buffers,
                           const struct uz_model **stages, struct uz_error *err)
 {
     const struct uz_pipe_layers layers = {
@@ -270,7 +285,9 @@ static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct uz_map
         .tp = tp,
         .stages = stages,
         .n_stages = c->grid.pp,
-        .buffers = buffers,
+        .buffers = buffers->index,
+        .buffer_names = buffers->names,
+        .n_buffer_names = buffers->n,
         .lone_role = c->layout == UZ_LAYOUT_LP ? UZ_ROLE_PARAM : UZ_ROLE_FROZEN,
         .limits = &c->options->input.limits,
         .notes = c->notes,
@@ -285,16 +302,17 @@ static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct uz_map
 static int read_layers(struct checkpoint *c, struct uz_error *err)
 {
     const struct uz_model **stages = NULL;
-    struct uz_map *buffers = uz_map_new();
-    int rc = buffers ? index_buffers(c, buffers, err) : uz_fail_nomem(err, sizeof(void *));
+    struct buffers buffers = {0};
+    int rc = list_buffers(c, &buffers, err);
     if (rc == UZ_OK)
         rc = uz_alloc(&c->layers, c->grid.tp, sizeof *c->layers, err);
     if (rc == UZ_OK)
         rc = uz_alloc(&stages, c->grid.pp, sizeof *stages, err);
     for (uint32_t tp = 0; rc == UZ_OK && tp < c->grid.tp; tp++)
-        rc = read_layers_of(c, tp, buffers, stages, err);
+        rc = read_layers_of(c, tp, &buffers, stages, err);
     free(stages);
-    uz_map_free(buffers);
+    free(buffers.names);
+    uz_map_free(buffers.index);
     return rc;
 }
 
