@@ -7,6 +7,7 @@
 #include <unzero/limits.h>
 
 #include "base/error.h"
+#include "base/mem.h"
 #include "base/packing.h"
 #include "torch/node.h"
 
@@ -67,6 +68,13 @@ bool uz_torch_is_tensor(const struct uz_node *node);
  */
 int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, const char *what,
                     struct uz_view *view, struct uz_error *err);
+
+/*
+ * What two names of one piece of memory in a file have in common -- storage, offset, sizes and
+ * strides -- as bytes that can be compared; they live in the arena.
+ */
+int uz_view_memory_key(struct uz_arena *arena, const struct uz_view *view, const char **key,
+                       size_t *nbytes, struct uz_error *err);
 
 /* A shape: torch.Size, tuple or list of sizes. `what` names it in messages. */
 int uz_torch_shape(const struct uz_torch_file *file, const struct uz_node *node, const char *what,
