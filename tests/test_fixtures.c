@@ -11,7 +11,7 @@
 
 static const char *fixtures_dir;
 static char fixtures_buf[PATH_NBYTES];
-static size_t n_fixtures_run, n_states_run;
+static size_t n_fixtures_run;
 
 /* ---- The truth of a good fixture ---- */
 
@@ -264,13 +264,6 @@ static size_t check_aliases(const struct truth *truth, const struct written *wri
     return n_written;
 }
 
-/* True if the key is kind/NAME. */
-static bool is_of_kind(const struct st_tensor *tensor, const char *kind)
-{
-    size_t n = strlen(kind);
-    return !strncmp(tensor->name, kind, n) && tensor->name[n] == '/';
-}
-
 static void check_output(const struct truth *truth, const struct written *written,
                          const struct uz_consolidate_options *options)
 {
@@ -279,11 +272,10 @@ static void check_output(const struct truth *truth, const struct written *writte
     for (size_t i = 0; i < truth->file.n; i++) {
         const struct st_tensor *want = &truth->file.tensors[i];
         const char *name = strchr(want->name, '/') ? strchr(want->name, '/') + 1 : "";
-        bool is_buffer = is_of_kind(want, "buffer");
-        bool is_frozen = is_of_kind(want, "frozen");
-        bool is_weight = is_buffer || is_frozen || is_of_kind(want, "fp32");
-        if (options->state ? !is_of_kind(want, options->state) : !is_weight)
-            continue;
+        bool is_buffer = !strncmp(want->name, "buffer/", 7);
+        bool is_frozen = !strncmp(want->name, "frozen/", 7);
+        if (!is_buffer && !is_frozen && strncmp(want->name, "fp32/", 5) != 0)
+            continue; /* an optimizer state */
         if (is_frozen && options->exclude_frozen && want->numel > 0) {
             n_excluded++;
             continue;
@@ -364,25 +356,6 @@ static void convert_good(const struct truth *truth, const char *dir,
     remove_tree(out);
 }
 
-/* Each optimizer state that the truth has, under the names of the weights. */
-static void check_states(const struct truth *truth, const char *dir,
-                         struct uz_consolidate_options *options)
-{
-    char state[128], before[128] = "";
-    for (size_t i = 0; i < truth->file.n; i++) {
-        const struct st_tensor *tensor = &truth->file.tensors[i];
-        (void)snprintf(state, sizeof state, "%.*s", (int)strcspn(tensor->name, "/"), tensor->name);
-        if (!strcmp(state, before) || is_of_kind(tensor, "buffer") ||
-            is_of_kind(tensor, "frozen") || is_of_kind(tensor, "fp32"))
-            continue;
-        strcpy(before, state); /* keys are sorted, so those of a state follow one another */
-        options->state = state;
-        convert_good(truth, dir, options);
-        n_states_run++;
-    }
-    options->state = NULL;
-}
-
 static void check_good(const char *dir)
 {
     struct truth truth;
@@ -400,7 +373,6 @@ static void check_good(const char *dir)
         options.max_shard_bytes = truth.file.nbytes / 12;
         convert_good(&truth, dir, &options);
         options.max_shard_bytes = 0;
-        check_states(&truth, dir, &options);
         options.exclude_frozen = true;
         convert_good(&truth, dir, &options);
     }
@@ -507,7 +479,6 @@ int main(void)
     make_midpoints();
     scratch_make();
     int status = check_run("fixtures", tests);
-    printf("%zu fixtures of %s were run, and %zu optimizer states\n", n_fixtures_run, fixtures_dir,
-           n_states_run);
+    printf("%zu fixtures of %s were run\n", n_fixtures_run, fixtures_dir);
     return status;
 }
