@@ -7,6 +7,7 @@
 #include <unzero/dtype.h>
 #include <unzero/error.h>
 #include <unzero/input.h>
+#include <unzero/inspect.h>
 #include <unzero/limits.h>
 #include <unzero/linkage.h>
 #include <unzero/names.h>

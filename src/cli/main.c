@@ -22,6 +22,7 @@ static const struct {
     command_fn run;
 } commands[] = {
     {"consolidate", "join the shards into whole weights (safetensors)", cmd_consolidate},
+    {"inspect", "say what a checkpoint or weight file is", cmd_inspect},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
