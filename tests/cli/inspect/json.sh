@@ -1,3 +1,5 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # One object in one line.
 "$UNZERO" inspect --json "$TINY" >out
 [ "$(wc -l <out)" -eq 1 ]

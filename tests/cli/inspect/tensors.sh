@@ -1,3 +1,5 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Names, shapes, dtypes; of a safetensors file, too.
 "$UNZERO" inspect --tensors "$TINY/expected.safetensors" >out
 has out 'safetensors file' 'fp32/emb.weight' 'weights  fp32'

@@ -1,3 +1,5 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Values of a file; what was shown before is a reference.
 "$UNZERO" inspect --tree "$TINY" >out
 has out '"module": ' '"param_shapes": list of 2' 'tensor bf16'

@@ -1,3 +1,5 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # What makes no sense is refused.
 expect 2 "$UNZERO" inspect
 expect 2 "$UNZERO" inspect a b

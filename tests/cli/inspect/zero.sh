@@ -1,3 +1,5 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # A checkpoint: the facts, each on its line.
-cd "$FIXTURES"
+cd "$FIXTURES" || exit
 "$UNZERO" inspect good-pickle-inert-system
