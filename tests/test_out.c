@@ -257,7 +257,7 @@ static void add_one_of_each(struct uz_model *model)
 static int lay_out(struct uz_out *out, struct uz_items *items, const struct uz_model *model,
                    uint64_t max_shard_bytes, uint64_t max_header_bytes, struct uz_error *err)
 {
-    const struct uz_safetensors_options options = {.max_shard_bytes = max_shard_bytes,
+    const struct uz_files_options options = {.max_shard_bytes = max_shard_bytes,
                                                    .max_header_bytes = max_header_bytes};
     int rc = uz_items_select(items, model, UZ_POLICY_FP32, false, err);
     *out = (struct uz_out){0};
@@ -408,7 +408,7 @@ static void test_too_many_files(void)
     struct uz_items items = {.n = N};
     struct uz_out out;
     struct uz_error err;
-    const struct uz_safetensors_options options = {.max_shard_bytes = 1, .max_header_bytes = 1000};
+    const struct uz_files_options options = {.max_shard_bytes = 1, .max_header_bytes = 1000};
     start(&model);
     items.items = calloc(N, sizeof *items.items);
     if (!items.items)

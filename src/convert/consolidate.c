@@ -88,7 +88,7 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
         [UZ_PRECISION_FP16] = UZ_POLICY_FP16,
         [UZ_PRECISION_KEEP] = UZ_POLICY_KEEP,
     };
-    struct uz_safetensors_options options = {
+    struct uz_files_options options = {
         .file_name = job->target.file_name,
         .max_shard_bytes = job->target.file_name ? 0 : job->options.max_shard_bytes,
         .max_header_bytes = job->options.input.limits.max_header_bytes,

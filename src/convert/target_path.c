@@ -17,19 +17,6 @@ static bool ends_with(const char *text, const char *end)
     return n > n_end && !strcmp(text + n - n_end, end);
 }
 
-bool uz_is_safetensors_model_file(const char *name)
-{
-    static const char *const patterns[] = {
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "model-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].safetensors",
-    };
-    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++)
-        if (fnmatch(patterns[i], name, 0) == 0)
-            return true;
-    return false;
-}
-
 #define STAGING ".unzero-partial"
 
 /* Bytes of path without slashes at its end; "/" stays. */

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "torch/file_impl.h"
+#include "torch/storage_class.h"
 
 /* Wrappers around one tensor: a parameter in a subclass in ... two occur. */
 enum { MAX_WRAPPERS = 8, MAX_KEY_NBYTES = 200 };
@@ -139,28 +140,6 @@ int uz_torch_shape(const struct uz_torch_file *file, const struct uz_node *node,
     return read_sizes(file, node, what, "size", ndim, shape, err);
 }
 
-/* Storage classes by the names PyTorch gives them; UntypedStorage has no dtype of its own. */
-static enum uz_dtype storage_dtype(const struct uz_node *class, bool *known)
-{
-    static const struct {
-        const char *name;
-        enum uz_dtype dtype;
-    } classes[] = {
-        {"FloatStorage", UZ_DTYPE_F32}, {"BFloat16Storage", UZ_DTYPE_BF16},
-        {"HalfStorage", UZ_DTYPE_F16},  {"DoubleStorage", UZ_DTYPE_F64},
-        {"LongStorage", UZ_DTYPE_I64},  {"IntStorage", UZ_DTYPE_I32},
-        {"ShortStorage", UZ_DTYPE_I16}, {"CharStorage", UZ_DTYPE_I8},
-        {"ByteStorage", UZ_DTYPE_U8},   {"BoolStorage", UZ_DTYPE_BOOL},
-    };
-    *known = true;
-    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
-        if (uz_node_is_global(class, "torch", classes[i].name))
-            return classes[i].dtype;
-    *known = uz_node_is_global(class, "torch.storage", "UntypedStorage") ||
-             uz_node_is_global(class, "torch", "UntypedStorage");
-    return UZ_DTYPE_INVALID;
-}
-
 /* The index of the archive's entry ROOT/data/KEY. */
 static int find_entry(const struct uz_torch_file *file, const struct call *call,
                       const struct uz_node *key, uint64_t *index, struct uz_error *err)
@@ -225,7 +204,7 @@ static int storage_id(const struct uz_torch_file *file, const struct call *call,
         return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
                            "its storage is a view of another storage");
     bool known;
-    *dtype = storage_dtype(seq->items[1], &known);
+    *dtype = uz_storage_class_dtype(seq->items[1], &known);
     if (!known)
         return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
                            "unknown storage class %s",
