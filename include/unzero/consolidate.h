@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "input.h"
+#include "names.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +23,20 @@ enum uz_precision {
     UZ_PRECISION_KEEP, /**< the dtype of the low-precision copy, rounded from the masters */
 };
 
+/** What the output is. */
+enum uz_format {
+    UZ_FORMAT_AUTO,        /**< by the name of OUT; safetensors for a folder */
+    UZ_FORMAT_SAFETENSORS, /**< model.safetensors, or shards and an index */
+    UZ_FORMAT_PT,          /**< pytorch_model.bin as torch.save makes it, or shards and an index */
+};
+
+/** Why a name of the checkpoint is not in the output. */
+enum uz_left_out {
+    UZ_LEFT_OUT_FROZEN,    /**< frozen, and exclude_frozen is set */
+    UZ_LEFT_OUT_BY_RULES,  /**< the rules about names say so */
+    UZ_LEFT_OUT_STATELESS, /**< a state is wanted, and it has none: a buffer, frozen */
+};
+
 /** When the output is on the disk. */
 enum uz_durability {
     UZ_DURABLE_FULL, /**< contents and names, when the call returns */
@@ -32,12 +47,28 @@ enum uz_durability {
 /** What to do; start from uz_consolidate_options_default. Strings are borrowed. */
 struct uz_consolidate_options {
     struct uz_input_options input; /**< how to read the checkpoint */
-    enum uz_precision precision;   /**< default UZ_PRECISION_FP32 */
+    struct uz_name_rules names; /**< which names, and what they become; default: all as they are */
+    /**
+     * NULL (default): the weights. The name of an optimizer state (exp_avg): that state of all
+     * trained parameters, under their names. "all": weights and all states, each name with its
+     * state in front: "exp_avg/NAME", and "fp32/NAME" for weights and buffers whatever their dtype.
+     */
+    const char *state;
+    enum uz_format format;       /**< default UZ_FORMAT_AUTO */
+    enum uz_precision precision; /**< default UZ_PRECISION_FP32 */
+    bool widen_buffers;          /**< float buffers become fp32; default: as stored */
+    bool untie; /**< all names of tied tensors are written, each with its own data; default false */
     uint64_t max_shard_bytes;      /**< tensor bytes of an output file; 0: one file; default 5e9 */
     bool exclude_frozen;           /**< leave frozen parameters out; default false */
     bool force;                    /**< replace outputs that exist; default false */
     enum uz_durability durability; /**< default UZ_DURABLE_FULL */
     uint64_t max_memory;           /**< bytes; 0 (default): no bound but what the defaults take */
+};
+
+/** A name of the checkpoint that is not in the output; tied names are listed elsewhere. */
+struct uz_left_out_name {
+    const char *name;
+    enum uz_left_out why;
 };
 
 /** One output file. */
@@ -52,12 +83,17 @@ struct uz_consolidate_summary {
     const char *tag;
     const char *ds_version; /**< "" if the files don't tell */
     int zero_stage;
-    uint64_t world_size; /**< data-parallel ranks */
-    const char *out_dir; /**< folder the files go to */
+    uint64_t world_size;   /**< data-parallel ranks */
+    const char *out_dir;   /**< folder the files go to */
+    enum uz_format format; /**< of the output, never UZ_FORMAT_AUTO */
     const struct uz_output_file *files;
     size_t n_files;
     uint64_t n_tensors; /**< written */
     uint64_t n_frozen_excluded;
+    const struct uz_left_out_name *left_out; /**< n_left_out names that are not in the output */
+    size_t n_left_out;
+    const char *const *renamed; /**< n_renamed pairs: old name, new name */
+    size_t n_renamed;
     uint64_t data_nbytes;   /**< of tensors in the output */
     uint64_t file_nbytes;   /**< of all output files */
     uint64_t memory_nbytes; /**< that the run uses at most, estimated */
@@ -69,6 +105,12 @@ struct uz_consolidate_summary {
     uint64_t n_overflows; /**< finite values that became infinite; known after the run */
 };
 
+/**
+ * The format that the name of an output file says: *.safetensors, and *.bin, *.pt or *.pth for
+ * UZ_FORMAT_PT. UZ_FORMAT_AUTO for other names, and if `out` is a folder or ends in a slash.
+ */
+UZ_API enum uz_format uz_output_file_format(const char *out);
+
 /** A planned consolidation. */
 struct uz_consolidation;
 
@@ -77,9 +119,10 @@ UZ_API void uz_consolidate_options_default(struct uz_consolidate_options *option
 
 /**
  * Reads and checks all metadata of `checkpoint` (a root or a tag folder), checks the target, and
- * plans. Nothing is written. `out` is a folder, or a file name that ends in .safetensors (one file
- * is made then, whatever max_shard_bytes says). The caller frees the job with
- * uz_consolidation_free. One thread at a time may use a job; different jobs are independent.
+ * plans. Nothing is written. `out` is a folder, or a file name with one of the endings that
+ * uz_output_file_format knows (one file is made then, whatever max_shard_bytes says). The caller
+ * frees the job with uz_consolidation_free. One thread at a time may use a job; different jobs are
+ * independent.
  *
  * Fails with any status of enum uz_status; *job is set only on success. Too little room on the
  * target's file system is a warning here, and an error of uz_consolidation_run.

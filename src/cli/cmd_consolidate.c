@@ -18,19 +18,34 @@ enum option_id {
     OPT_FORMAT = OPTS_NO_LETTER,
     OPT_DTYPE,
     OPT_MAX_SHARD_SIZE,
+    OPT_STATE,
+    OPT_BUFFERS,
+    OPT_UNTIE,
     OPT_EXCLUDE_FROZEN,
+    OPT_SAFE,
 };
 
 static const struct opts_row rows[] = {
-    {OPT_FORMAT, "format", "NAME", "safetensors (default, and all there is so far)"},
+    {OPT_FORMAT, "format", "NAME",
+     "safetensors (default)\n"
+     "pt: pytorch_model.bin, as torch.save writes it\n"
+     "A file's name says it as well: *.bin, *.pt, *.pth"},
     {OPT_DTYPE, "dtype", "TYPE",
      "fp32 (default): the master weights as they are\n"
      "bf16, fp16: the masters rounded to nearest even\n"
      "keep: rounded to what the model was trained in"},
     {OPT_MAX_SHARD_SIZE, "max-shard-size", "SIZE",
      "tensor bytes of a file (default 5GB; 0: one file)"},
+    {OPT_STATE, "state", "NAME",
+     "that optimizer state, such as exp_avg, under the\n"
+     "names of the weights; all: weights and states,\n"
+     "named fp32/NAME, exp_avg/NAME, ..."},
+    {OPT_BUFFERS, "buffers", "TYPE", "keep (default): as stored; fp32: float ones widened"},
+    {OPT_UNTIE, "untie", NULL, "write tied weights under all their names"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen", NULL, "leave frozen parameters out"},
-    {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL}, /* as in zero_to_fp32.py */
+    /* As in zero_to_fp32.py; --max_shard_size, -t and --tag are the same anyway. */
+    {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL},
+    {OPT_SAFE, "safe-serialization", NULL, NULL},
 };
 
 static int take(void *to, const struct opts_command *command, int id, const char *value);
@@ -43,7 +58,8 @@ static const struct opts_group group = {
 };
 
 static const struct opts_group *const groups[] = {
-    &group, &opts_write_group, &opts_memory_group, &opts_input_group, &opts_talk_group,
+    &group,           &opts_write_group, &opts_memory_group, &opts_names_group, &opts_input_group,
+    &opts_talk_group,
 };
 
 static const struct opts_command command = {
@@ -52,15 +68,23 @@ static const struct opts_command command = {
              "\n"
              "Joins the shards of a DeepSpeed ZeRO checkpoint into whole weights.\n"
              "CHECKPOINT is the folder that holds `latest`, or a tag folder in it.\n"
-             "OUT is a folder, or a file named *.safetensors.\n"
+             "OUT is a folder, or a file named *.safetensors, *.bin, *.pt or *.pth.\n"
              "\n"
              "Examples:\n"
              "  unzero consolidate checkpoint-500 out/\n"
              "      fp32: model.safetensors, or shards of at most 5 GB and their index\n"
              "  unzero consolidate checkpoint-500 weights.safetensors\n"
              "      a single file of that name\n"
+             "  unzero consolidate --format pt checkpoint-500 out/\n"
+             "      pytorch_model.bin, or shards and their index\n"
              "  unzero consolidate --dtype bf16 checkpoint-500 out/\n"
              "      rounded to bfloat16: half the size\n"
+             "  unzero consolidate --state exp_avg checkpoint-500 moments/\n"
+             "      Adam's first moments instead of the weights, under the same names\n"
+             "  unzero consolidate --include '^model\\.vision' --strip-prefix model. ckpt out/\n"
+             "      a part of the model, and without a prefix\n"
+             "  unzero consolidate --rename 's/layers\\.(\\d+)/h.\\1/' checkpoint-500 out/\n"
+             "      layers.0.weight becomes h.0.weight\n"
              "  unzero consolidate --tag global_step400 --dry-run checkpoint-500 out/\n"
              "      another step; only look whether it can be done, and how large it gets\n",
     .outro = "\n"
@@ -81,16 +105,15 @@ static const struct opts_word dtypes[] = {
     {"float16", UZ_PRECISION_FP16},
 };
 
-enum format { FORMAT_SAFETENSORS, FORMAT_PT };
-
 static const struct opts_word formats[] = {
-    {"safetensors", FORMAT_SAFETENSORS},
-    {"pt", FORMAT_PT},
+    {"safetensors", UZ_FORMAT_SAFETENSORS},
+    {"pt", UZ_FORMAT_PT},
 };
 
 /* What the command line asks for. */
 struct request {
     struct opts_input input;
+    struct opts_names names;
     struct opts_write write;
     struct opts_memory memory;
     struct opts_talk talk;
@@ -98,12 +121,12 @@ struct request {
     const char *checkpoint, *out;
 };
 
-static int take_format(const struct opts_command *cmd, const char *value)
+static int take_format(struct request *request, const struct opts_command *cmd, const char *value)
 {
     int format;
-    int rc = opts_read_word(cmd, "format", value, formats, 2, 1, &format);
-    if (rc == 0 && format == FORMAT_PT)
-        return message_usage(cmd->name, "--format pt: not supported yet; safetensors is");
+    int rc = opts_read_word(cmd, "format", value, formats, 2, 2, &format);
+    if (rc == 0)
+        request->options.format = (enum uz_format)format;
     return rc;
 }
 
@@ -117,16 +140,36 @@ static int take_dtype(struct request *request, const struct opts_command *cmd, c
     return rc;
 }
 
+static int take_buffers(struct request *request, const struct opts_command *cmd, const char *value)
+{
+    static const struct opts_word words[] = {{"keep", false}, {"fp32", true}};
+    int widen;
+    int rc = opts_read_word(cmd, "buffers", value, words, 2, 2, &widen);
+    if (rc == 0)
+        request->options.widen_buffers = widen;
+    return rc;
+}
+
 static int take(void *to, const struct opts_command *cmd, int id, const char *value)
 {
     struct request *request = to;
     switch (id) {
     case OPT_FORMAT:
-        return take_format(cmd, value);
+        return take_format(request, cmd, value);
     case OPT_DTYPE:
         return take_dtype(request, cmd, value);
     case OPT_MAX_SHARD_SIZE:
         return opts_read_size(cmd, "max-shard-size", value, &request->options.max_shard_bytes);
+    case OPT_STATE:
+        request->options.state = value;
+        return 0;
+    case OPT_BUFFERS:
+        return take_buffers(request, cmd, value);
+    case OPT_UNTIE:
+        request->options.untie = true;
+        return 0;
+    case OPT_SAFE:
+        return take_format(request, cmd, "safetensors");
     default:
         request->options.exclude_frozen = true;
         return 0;
@@ -135,18 +178,29 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
 
 static int read_options(struct request *request, int argc, char **argv)
 {
-    void *const targets[] = {request, &request->write, &request->memory, &request->input,
-                             &request->talk};
+    void *const targets[] = {request,         &request->write, &request->memory,
+                             &request->names, &request->input, &request->talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
     uz_consolidate_options_default(&request->options);
     opts_input_init(&request->input);
     int rc = opts_parse(&command, argc, argv, targets);
     request->options.input = request->input.options;
+    request->options.names = request->names.rules;
     request->options.max_memory = request->memory.max_nbytes;
     request->options.durability = request->write.durability;
     request->options.force = request->write.force;
     return rc;
+}
+
+/* The name of a file and --format must agree. */
+static int check_format(const struct request *request)
+{
+    enum uz_format asked = request->options.format, named = uz_output_file_format(request->out);
+    if (asked == UZ_FORMAT_AUTO || named == UZ_FORMAT_AUTO || asked == named)
+        return 0;
+    return message_usage(command.name, "--format %s, but '%s' is named as a file of the other one",
+                         asked == UZ_FORMAT_PT ? "pt" : "safetensors", request->out);
 }
 
 static int read_arguments(struct request *request, int argc, char **argv)
@@ -160,7 +214,7 @@ static int read_arguments(struct request *request, int argc, char **argv)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 2]);
     request->checkpoint = argv[optind];
     request->out = argv[optind + 1];
-    return 0;
+    return check_format(request);
 }
 
 /* People search for these words: zero_to_fp32.py prints them. */
@@ -262,8 +316,11 @@ int cmd_consolidate(int argc, char **argv)
     if (rc == 0 && !opts_talk_help(&request.talk, &command)) {
         rc = read_arguments(&request, argc, argv);
         if (rc == 0)
+            rc = opts_names_check(&request.names, &command);
+        if (rc == 0)
             rc = convert(&request);
     }
+    opts_names_free(&request.names);
     opts_input_free(&request.input);
     return rc;
 }

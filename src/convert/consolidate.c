@@ -3,7 +3,10 @@
 #include <unzero/consolidate.h>
 
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/parallel.h"
 #include "check/rounding.h"
 #include "convert/memory.h"
@@ -12,6 +15,7 @@
 #include "engine/stage.h"
 #include "out/items.h"
 #include "out/safetensors.h"
+#include "out/torch_save.h"
 #include "plan/plan.h"
 #include "zero/read.h"
 
@@ -29,7 +33,7 @@ struct uz_consolidation {
     struct uz_engine_options engine;
     struct uz_stage_options stage;
     struct uz_output_file *files;
-    const char **tied;
+    const char **tied, **renamed;
     struct uz_consolidate_summary summary;
 };
 
@@ -47,6 +51,7 @@ static int read_source(struct uz_consolidation *job, const char *checkpoint, str
 {
     struct uz_zero_options options = {
         .input = job->options.input,
+        .state = job->options.state,
     };
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
 }
@@ -88,24 +93,38 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
         [UZ_PRECISION_FP16] = UZ_POLICY_FP16,
         [UZ_PRECISION_KEEP] = UZ_POLICY_KEEP,
     };
+    const bool pt = job->target.format == UZ_FORMAT_PT;
+    struct uz_items_options which = {
+        .policy = policies[job->options.precision],
+        .ties = job->options.untie ? UZ_TIES_COPIES
+                : pt               ? UZ_TIES_SHARED
+                                   : UZ_TIES_ONE_NAME,
+        .widen_buffers = job->options.widen_buffers,
+        .exclude_frozen = job->options.exclude_frozen,
+        .state = job->options.state,
+        .names = &job->options.names,
+    };
     struct uz_files_options options = {
         .file_name = job->target.file_name,
         .max_shard_bytes = job->target.file_name ? 0 : job->options.max_shard_bytes,
         .max_header_bytes = job->options.input.limits.max_header_bytes,
     };
-    UZ_TRY(uz_items_select(&job->items, &job->model, policies[job->options.precision],
-                           job->options.exclude_frozen, err));
+    UZ_TRY(uz_items_select(&job->items, &job->model, &which, &job->notes, err));
     if (job->items.n_as_stored > 0)
         UZ_TRY(uz_warn_of_data(
             &job->notes, err,
             "%zu parameters are neither fp32, bf16 nor fp16 and stay as they are stored",
             job->items.n_as_stored));
-    return uz_safetensors_layout(&job->out, &job->items, &job->model, &options, err);
+    return (pt ? uz_torch_save_layout : uz_safetensors_layout)(&job->out, &job->items, &job->model,
+                                                               &options, err);
 }
 
 /* A master that is not fp32 has no fp32 bits to give: the user should know. */
 static int warn_of_masters(struct uz_consolidation *job, struct uz_error *err)
 {
+    const struct uz_consolidate_options *options = &job->options;
+    if (options->input.source == UZ_SOURCE_LP || (options->state && strcmp(options->state, "all")))
+        return UZ_OK; /* masters were not asked for */
     for (size_t i = 0; i < job->model.n_tensors; i++) {
         const struct uz_tensor *tensor = &job->model.tensors[i];
         if (tensor->role == UZ_ROLE_PARAM && tensor->numel > 0 &&
@@ -128,6 +147,27 @@ static int warn_of_room(struct uz_consolidation *job, struct uz_error *err)
     return uz_warn(&job->notes, err, "%s: %s", short_of_room.file, short_of_room.message);
 }
 
+/* transformers loads safetensors, if a folder has both: then what is written here is not used. */
+static int warn_of_preferred(struct uz_consolidation *job, struct uz_error *err)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+    if (job->target.file_name || job->target.format != UZ_FORMAT_PT)
+        return UZ_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = uz_path_join(job->target.dir, names[i]);
+        if (!path)
+            return uz_fail_nomem(err, strlen(job->target.dir));
+        bool there = access(path, F_OK) == 0;
+        free(path);
+        if (there)
+            return uz_warn(&job->notes, err,
+                           "%s holds %s as well, which loaders prefer to pytorch_model.bin: remove "
+                           "it, or they do not see what is written here",
+                           job->target.dir, names[i]);
+    }
+    return UZ_OK;
+}
+
 static int plan_run(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_sync syncs[] = {
@@ -138,7 +178,7 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     job->stage = (struct uz_stage_options){
         .dir = job->target.dir,
         .staging = job->target.staging,
-        .family = job->target.file_name ? NULL : uz_is_safetensors_model_file,
+        .family = uz_target_path_family(&job->target),
         .force = job->options.force,
         .sync = syncs[job->options.durability],
     };
@@ -147,6 +187,7 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     job->engine.limits = job->options.input.limits;
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
+    UZ_TRY(warn_of_preferred(job, err));
     return warn_of_room(job, err);
 }
 
@@ -167,6 +208,11 @@ static int describe_files(struct uz_consolidation *job, struct uz_error *err)
         job->tied[2 * i] = job->items.dropped[i].name;
         job->tied[2 * i + 1] = job->items.dropped[i].kept;
     }
+    UZ_TRY(uz_alloc(&job->renamed, 2 * (uint64_t)job->items.n_renamed, sizeof *job->renamed, err));
+    for (size_t i = 0; i < job->items.n_renamed; i++) {
+        job->renamed[2 * i] = job->items.renamed[i].from;
+        job->renamed[2 * i + 1] = job->items.renamed[i].to;
+    }
     return UZ_OK;
 }
 
@@ -178,10 +224,15 @@ static void summarize(struct uz_consolidation *job)
     summary->zero_stage = job->info.stage;
     summary->world_size = job->info.dp_world_size;
     summary->out_dir = job->target.dir;
+    summary->format = job->target.format;
     summary->files = job->files;
     summary->n_files = job->out.n_files;
     summary->n_tensors = job->items.n;
     summary->n_frozen_excluded = job->items.n_excluded;
+    summary->left_out = job->items.left_out;
+    summary->n_left_out = job->items.n_left_out;
+    summary->renamed = job->renamed;
+    summary->n_renamed = job->items.n_renamed;
     summary->data_nbytes = job->out.data_nbytes;
     summary->memory_nbytes =
         uz_run_memory(&job->engine, uz_tables_memory(&job->model, &job->items, &job->out));
@@ -196,6 +247,8 @@ static int check_options(const struct uz_consolidate_options *options, struct uz
 {
     if ((unsigned)options->precision > UZ_PRECISION_KEEP)
         return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
+    if ((unsigned)options->format > UZ_FORMAT_PT)
+        return uz_fail(err, UZ_ARG, "unknown format %d", (int)options->format);
     if ((unsigned)options->durability > UZ_DURABLE_NONE)
         return uz_fail(err, UZ_ARG, "unknown durability %d", (int)options->durability);
     return UZ_OK;
@@ -207,7 +260,7 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
     UZ_TRY(check_options(&job->options, err));
     if (job->options.input.threads == 0)
         job->options.input.threads = uz_usable_processors();
-    UZ_TRY(uz_target_path_parse(&job->target, out, err));
+    UZ_TRY(uz_target_path_parse(&job->target, out, job->options.format, err));
     UZ_TRY(read_source(job, checkpoint, err));
     UZ_TRY(prove_values(job, err));
     UZ_TRY(warn_of_masters(job, err));
@@ -286,5 +339,6 @@ void uz_consolidation_free(struct uz_consolidation *job)
     uz_target_path_free(&job->target);
     free(job->files);
     free(job->tied);
+    free(job->renamed);
     free(job);
 }

@@ -21,18 +21,18 @@ enum {
     MAX_NAME_NBYTES = 1024, /* a file's stem and what we put behind it: far below */
 };
 
-#define LOCAL_HEADER_ID UINT32_C(0x04034b50)
-#define DESCRIPTOR_ID UINT32_C(0x08074b50)
-#define DIRECTORY_ID UINT32_C(0x02014b50)
-#define ZIP64_END_ID UINT32_C(0x06064b50)
+#define LOCAL_HEADER_ID  UINT32_C(0x04034b50)
+#define DESCRIPTOR_ID    UINT32_C(0x08074b50)
+#define DIRECTORY_ID     UINT32_C(0x02014b50)
+#define ZIP64_END_ID     UINT32_C(0x06064b50)
 #define ZIP64_LOCATOR_ID UINT32_C(0x07064b50)
-#define END_ID UINT32_C(0x06054b50)
+#define END_ID           UINT32_C(0x06054b50)
 
 #define SERIALIZATION_ID ".data/serialization_id"
 
 /* An entry while it is being added. */
 struct entry {
-    const char *name; /* without the root */
+    const char *name;   /* without the root */
     size_t name_nbytes; /* with it */
     uint64_t nbytes, header_offset;
     bool large, far; /* its size, its offset takes zip64 */

@@ -6,11 +6,11 @@ static const struct {
     const char *name;
     enum uz_dtype dtype;
 } classes[] = {
-    {"FloatStorage", UZ_DTYPE_F32},     {"BFloat16Storage", UZ_DTYPE_BF16},
-    {"HalfStorage", UZ_DTYPE_F16},      {"DoubleStorage", UZ_DTYPE_F64},
-    {"LongStorage", UZ_DTYPE_I64},      {"IntStorage", UZ_DTYPE_I32},
-    {"ShortStorage", UZ_DTYPE_I16},     {"CharStorage", UZ_DTYPE_I8},
-    {"ByteStorage", UZ_DTYPE_U8},       {"BoolStorage", UZ_DTYPE_BOOL},
+    {"FloatStorage", UZ_DTYPE_F32}, {"BFloat16Storage", UZ_DTYPE_BF16},
+    {"HalfStorage", UZ_DTYPE_F16},  {"DoubleStorage", UZ_DTYPE_F64},
+    {"LongStorage", UZ_DTYPE_I64},  {"IntStorage", UZ_DTYPE_I32},
+    {"ShortStorage", UZ_DTYPE_I16}, {"CharStorage", UZ_DTYPE_I8},
+    {"ByteStorage", UZ_DTYPE_U8},   {"BoolStorage", UZ_DTYPE_BOOL},
 };
 
 enum { N_CLASSES = sizeof classes / sizeof classes[0] };
