@@ -217,7 +217,7 @@ static void test_split(void)
         const struct uz_items items = {.items = list, .n = cases[i].n};
         uint32_t got[6] = {0}, n_shards = 77;
         for (size_t k = 0; k < items.n; k++)
-            list[k].nbytes = cases[i].nbytes[k];
+            list[k] = (struct uz_item){.nbytes = cases[i].nbytes[k], .holder = k};
         uz_split_shards(&items, cases[i].limit, got, &n_shards);
         CHECK_F(n_shards == cases[i].n_shards, "case %zu: %u shards", i, n_shards);
         CHECK_F(!memcmp(got, cases[i].want, items.n * sizeof *got), "case %zu: other numbers", i);
@@ -430,7 +430,8 @@ static void test_too_many_files(void)
         abort();
     add(&model, "x", UZ_ROLE_PARAM, UZ_DTYPE_U8, 1, 1, 0);
     for (size_t i = 0; i < N; i++)
-        items.items[i] = (struct uz_item){.name = "x", .dtype = UZ_DTYPE_U8, .nbytes = 1};
+        items.items[i] =
+            (struct uz_item){.name = "x", .dtype = UZ_DTYPE_U8, .nbytes = 1, .holder = i};
     CHECK_EQ_I64(uz_safetensors_layout(&out, &items, &model, &options, &err), UZ_ARG);
     CHECK_EQ_U64(out.n_files, 0);
     uz_out_free(&out);

@@ -71,7 +71,7 @@ static size_t zip64_nbytes(const struct entry *entry)
 {
     if (!entry->large && !entry->far)
         return 0;
-    return EXTRA_HEADER_NBYTES + (entry->large ? 16 : 0) + (entry->far ? 8 : 0);
+    return EXTRA_HEADER_NBYTES + (entry->large ? 16U : 0U) + (entry->far ? 8U : 0U);
 }
 
 static void put_zip64(struct uz_bytes *to, const struct entry *entry)

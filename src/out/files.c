@@ -20,15 +20,15 @@ const struct uz_file_names uz_torch_names = {"pytorch_model", ".bin"};
 
 bool uz_is_weights_file(const struct uz_file_names *names, const char *name)
 {
-    static const char *const patterns[] = {"%s%s", "%s%s.index.json",
-                                           "%s-" FIVE_DIGITS "-of-" FIVE_DIGITS "%s"};
+    static const char *const middles[] = {"", "-" FIVE_DIGITS "-of-" FIVE_DIGITS};
     char pattern[MAX_PATTERN_NBYTES];
-    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
-        (void)snprintf(pattern, sizeof pattern, patterns[i], names->stem, names->ending);
+    for (size_t i = 0; i < sizeof middles / sizeof middles[0]; i++) {
+        (void)snprintf(pattern, sizeof pattern, "%s%s%s", names->stem, middles[i], names->ending);
         if (fnmatch(pattern, name, 0) == 0)
             return true;
     }
-    return false;
+    (void)snprintf(pattern, sizeof pattern, "%s%s.index.json", names->stem, names->ending);
+    return !strcmp(pattern, name);
 }
 
 int uz_files_add_target(const struct uz_files *files, const struct uz_item *item, uint64_t offset,
