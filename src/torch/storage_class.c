@@ -1,35 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of storage classes. */
+/* The table of PyTorch's storage classes. */
 #include "torch/storage_class.h"
 
-static const struct {
+struct row {
     const char *name;
-    enum uz_dtype dtype;
-} classes[] = {
-    {"FloatStorage", UZ_DTYPE_F32}, {"BFloat16Storage", UZ_DTYPE_BF16},
-    {"HalfStorage", UZ_DTYPE_F16},  {"DoubleStorage", UZ_DTYPE_F64},
-    {"LongStorage", UZ_DTYPE_I64},  {"IntStorage", UZ_DTYPE_I32},
-    {"ShortStorage", UZ_DTYPE_I16}, {"CharStorage", UZ_DTYPE_I8},
-    {"ByteStorage", UZ_DTYPE_U8},   {"BoolStorage", UZ_DTYPE_BOOL},
+    enum uz_dtype dtype; /* INVALID: bytes, or no plain number */
+    bool is_plain;
+    size_t nbytes;
 };
 
-enum { N_CLASSES = sizeof classes / sizeof classes[0] };
+static const struct row rows[] = {
+    {"FloatStorage", UZ_DTYPE_F32, true, 4},
+    {"BFloat16Storage", UZ_DTYPE_BF16, true, 2},
+    {"HalfStorage", UZ_DTYPE_F16, true, 2},
+    {"DoubleStorage", UZ_DTYPE_F64, true, 8},
+    {"LongStorage", UZ_DTYPE_I64, true, 8},
+    {"IntStorage", UZ_DTYPE_I32, true, 4},
+    {"ShortStorage", UZ_DTYPE_I16, true, 2},
+    {"CharStorage", UZ_DTYPE_I8, true, 1},
+    {"ByteStorage", UZ_DTYPE_U8, true, 1},
+    {"BoolStorage", UZ_DTYPE_BOOL, true, 1},
+    {"UntypedStorage", UZ_DTYPE_INVALID, true, 1},
+    {"ComplexFloatStorage", UZ_DTYPE_INVALID, false, 8},
+    {"ComplexDoubleStorage", UZ_DTYPE_INVALID, false, 16},
+    {"QInt8Storage", UZ_DTYPE_INVALID, false, 1},
+    {"QUInt8Storage", UZ_DTYPE_INVALID, false, 1},
+    {"QInt32Storage", UZ_DTYPE_INVALID, false, 4},
+};
 
-const char *uz_storage_class(enum uz_dtype dtype)
+static const struct row *find(const struct uz_node *class_node)
 {
-    for (size_t i = 0; i < N_CLASSES; i++)
-        if (classes[i].dtype == dtype)
-            return classes[i].name;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (uz_node_is_global(class_node, "torch", rows[i].name) ||
+            uz_node_is_global(class_node, "torch.storage", rows[i].name))
+            return &rows[i];
     return NULL;
 }
 
-enum uz_dtype uz_storage_class_dtype(const struct uz_node *class, bool *known)
+enum uz_dtype uz_storage_class_dtype(const struct uz_node *class_node, bool *known)
 {
-    *known = true;
-    for (size_t i = 0; i < N_CLASSES; i++)
-        if (uz_node_is_global(class, "torch", classes[i].name))
-            return classes[i].dtype;
-    *known = uz_node_is_global(class, "torch.storage", "UntypedStorage") ||
-             uz_node_is_global(class, "torch", "UntypedStorage");
-    return UZ_DTYPE_INVALID;
+    const struct row *row = find(class_node);
+    *known = row && row->is_plain;
+    return *known ? row->dtype : UZ_DTYPE_INVALID;
+}
+
+size_t uz_storage_class_size(const struct uz_node *class_node, bool *known)
+{
+    const struct row *row = find(class_node);
+    *known = row != NULL;
+    return row ? row->nbytes : 0;
+}
+
+const char *uz_storage_class(enum uz_dtype dtype)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (dtype != UZ_DTYPE_INVALID && rows[i].dtype == dtype)
+            return rows[i].name;
+    return NULL;
 }
