@@ -25,6 +25,9 @@ struct uz_target_path {
 int uz_target_path_parse(struct uz_target_path *target, const char *out, enum uz_format format,
                          struct uz_error *err);
 
+/* A file of any name. Free with uz_target_path_free, after failures too. */
+int uz_target_path_file(struct uz_target_path *target, const char *path, struct uz_error *err);
+
 void uz_target_path_free(struct uz_target_path *target);
 
 /* What tells files of the format in its folder by their names; NULL for a file of a given name. */
