@@ -15,7 +15,7 @@ allowed_rooms() {
     out) echo base layout torch ;;
     plan) echo base layout out ;;
     engine) echo base kernels layout torch plan out ;;
-    check) echo base kernels layout zero out plan engine ;;
+    check) echo base kernels layout torch zero out plan engine ;;
     convert) echo base kernels layout torch zero out plan engine check ;;
     *) return 1 ;;
     esac

@@ -9,6 +9,7 @@
 #include <unzero/input.h>
 #include <unzero/limits.h>
 #include <unzero/names.h>
+#include <unzero/verify.h>
 #include <unzero/version.h>
 
 #endif

@@ -15,6 +15,7 @@ enum exit_code {
 typedef int (*command_fn)(int argc, char **argv);
 
 int cmd_consolidate(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 
 /* Says on standard output which version this is. */
 void print_version(void);

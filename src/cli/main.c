@@ -22,6 +22,7 @@ static const struct {
     command_fn run;
 } commands[] = {
     {"consolidate", "join the shards into whole weights (safetensors)", cmd_consolidate},
+    {"verify", "tell whether a checkpoint is sound", cmd_verify},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
