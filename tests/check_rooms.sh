@@ -10,13 +10,15 @@ status=0
 allowed_rooms() {
     case $1 in
     base | kernels | cli) ;;
-    layout | torch) echo base ;;
+    layout) echo base kernels ;;
+    torch) echo base ;;
     zero) echo base kernels layout torch ;;
+    input) echo base layout torch zero ;;
     out) echo base layout torch ;;
     plan) echo base layout out ;;
     engine) echo base kernels layout torch plan out ;;
-    check) echo base kernels layout torch zero out plan engine ;;
-    convert) echo base kernels layout torch zero out plan engine check ;;
+    check) echo base kernels layout torch zero input out plan engine ;;
+    convert) echo base kernels layout torch zero input out plan engine check ;;
     *) return 1 ;;
     esac
 }

@@ -219,6 +219,9 @@ static int check_options(const struct uz_consolidate_options *options, struct uz
         return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
     if ((unsigned)options->durability > UZ_DURABLE_NONE)
         return uz_fail(err, UZ_ARG, "unknown durability %d", (int)options->durability);
+    if (options->state && options->input.source == UZ_SOURCE_LP)
+        return uz_fail(err, UZ_ARG,
+                       "--source lp reads the model states, which hold no optimizer states");
     return UZ_OK;
 }
 
