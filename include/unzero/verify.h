@@ -53,7 +53,7 @@ struct uz_verify_report {
     uint64_t file_nbytes; /**< of these */
     uint64_t n_tensors;   /**< views that were found in them */
     bool joined;          /**< the shards were joined in whole as a conversion would */
-    /** With `data`: bytes whose CRC-32 was compared, elements that were looked at, and elements
+    /** With `data`: bytes that fit their checksums, elements that were looked at, and elements
      * that were compared with their low-precision copy. */
     uint64_t n_checked_nbytes, n_values, n_compared;
     const struct uz_finding *findings;

@@ -155,6 +155,7 @@ void uz_verification_free(struct uz_verification *v)
     for (size_t i = 0; i < v->run.n_records; i++)
         free_record(&v->run.records[i]);
     for (uint32_t mp = 0; mp < v->run.n_mp && v->run.mp_ranks; mp++) {
+        free(v->run.mp_ranks[mp].part_sizes);
         uz_params_free(&v->run.mp_ranks[mp].params);
         uz_model_free(&v->run.mp_ranks[mp].model);
     }

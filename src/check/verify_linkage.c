@@ -10,7 +10,7 @@
 /* The optimizer shards of one model-parallel rank, by data-parallel rank; NULL: not readable. */
 struct shards {
     struct uz_verify_run *run;
-    const struct uz_mp_rank *mp;
+    struct uz_mp_rank *mp;
     const struct uz_record **of; /* world of them */
     const struct uz_record *first;
 };
@@ -134,6 +134,7 @@ static int check_group(const struct shards *s, size_t g, struct uz_error *err)
                        g, (unsigned long long)total, (unsigned long long)s->run->world,
                        (unsigned long long)size);
     }
+    s->mp->part_sizes[g] = size;
     for (uint64_t rank = 0; rank < s->run->world; rank++)
         if (s->of[rank] && g < s->of[rank]->optim.n_groups)
             UZ_TRY(check_part(s, g, rank, total, size, err));
@@ -220,6 +221,7 @@ static int check_mp_rank(struct shards *s, struct uz_error *err)
         UZ_TRY(check_subgroups(s, err));
         return check_parts(s, err);
     }
+    UZ_TRY(uz_alloc(&s->mp->part_sizes, s->mp->params.n_groups, sizeof *s->mp->part_sizes, err));
     for (size_t g = 0; g < s->mp->params.n_groups && g < s->first->optim.n_groups; g++)
         UZ_TRY(check_group(s, g, err));
     return UZ_OK;

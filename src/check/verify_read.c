@@ -50,8 +50,10 @@ static int check_tensor(void *cookie, const struct uz_node *tensor, const char *
     struct uz_view view;
     o->record->n_tensors++;
     int rc = uz_torch_tensor(o->file, tensor, key, &view, &why);
-    if (rc == UZ_OK)
+    if (rc == UZ_OK) {
+        o->record->is_big_endian |= view.storage.big_endian;
         return UZ_OK;
+    }
     o->n_unknown += rc == UZ_UNSUPPORTED;
     if (++o->n_bad > MAX_BAD_TENSORS)
         return UZ_OK;

@@ -25,6 +25,7 @@ struct uz_record {
     uint64_t nbytes;
     bool is_copy; /* model states that stand in a further folder again */
     bool was_opened;
+    bool is_big_endian;
     uint64_t n_tensors;
     bool has_metadata; /* model states */
     struct uz_metadata metadata;
@@ -39,6 +40,7 @@ struct uz_mp_rank {
     bool is_known; /* its model states could be read and list parameters */
     struct uz_model model;
     struct uz_params params;
+    uint64_t *part_sizes; /* of each group of ZeRO 1 and 2, padding included; 0: unknown */
 };
 
 struct uz_verify_run {

@@ -94,7 +94,8 @@ static void print_subject(const struct report_verify *report)
     printf(", %s, %s\n", text_count(found->n_files, "file").text,
            text_nbytes(found->file_nbytes).text);
     if (report->data)
-        printf("read %s: %llu values looked at, %llu compared with their 16-bit copies\n",
+        printf("data: %s fit their checksums, %llu values looked at, %llu compared with their "
+               "copies\n",
                text_nbytes(found->n_checked_nbytes).text, (unsigned long long)found->n_values,
                (unsigned long long)found->n_compared);
 }
