@@ -165,6 +165,14 @@ static int check_partition_counts(struct uz_verify_run *run, struct uz_error *er
     return UZ_OK;
 }
 
+static size_t count_states(const struct uz_optim_shard *optim)
+{
+    size_t n = 0;
+    for (size_t g = 0; g < optim->n_groups; g++)
+        n += optim->groups[g].n_states;
+    return n;
+}
+
 /* Files of one model-parallel rank list the same parameters. */
 static int agree_on_models(struct uz_verify_run *run, struct ballot *ballot, struct uz_error *err)
 {
@@ -183,6 +191,12 @@ static int agree_on_models(struct uz_verify_run *run, struct ballot *ballot, str
                 UZ_TRY(cast_vote(ballot, record, err, "%zu", record->optim.n_groups));
         }
         UZ_TRY(count_votes(run, ballot, UZ_FIND_MIXED_MODELS, "the number of groups is", err));
+        for (size_t i = 0; i < run->n_records; i++)
+            if (run->records[i].has_optim && run->records[i].shard.mp == mp)
+                UZ_TRY(cast_vote(ballot, &run->records[i], err, "%zu",
+                                 count_states(&run->records[i].optim)));
+        UZ_TRY(count_votes(run, ballot, UZ_FIND_MIXED_MODELS,
+                           "the number of optimizer states of its partitions' size is", err));
     }
     return UZ_OK;
 }
@@ -208,6 +222,23 @@ static int compare_steps(struct uz_verify_run *run, struct uz_error *err)
                    "tells of %.0f steps, %s of %.0f", made, optim->shard.name, optim->optim.step);
 }
 
+/* Shards of a layout that is not known: a note if all are, else they are not of this checkpoint. */
+static int tell_refused(struct uz_verify_run *run, struct uz_error *err)
+{
+    bool some_known = false;
+    for (size_t i = 0; i < run->n_records; i++)
+        some_known |= run->records[i].has_optim;
+    for (size_t i = 0; i < run->n_records; i++) {
+        struct uz_where where = uz_record_where(&run->records[i]);
+        if (*run->records[i].refusal)
+            UZ_TRY(uz_find(&run->findings, some_known ? UZ_FIND_MIXED_STAGES : UZ_FIND_UNSUPPORTED,
+                           &where, err, "%s%s",
+                           some_known ? "is not of the layout of the other shards: " : "",
+                           run->records[i].refusal));
+    }
+    return UZ_OK;
+}
+
 int uz_verify_agree(struct uz_verify_run *run, struct uz_error *err)
 {
     static int (*const questions[])(struct uz_verify_run *, struct ballot *, struct uz_error *) = {
@@ -219,6 +250,7 @@ int uz_verify_agree(struct uz_verify_run *run, struct uz_error *err)
         rc = questions[i](run, &ballot, err);
     free(ballot.votes);
     UZ_TRY(rc);
+    UZ_TRY(tell_refused(run, err));
     UZ_TRY(check_partition_counts(run, err));
     return compare_steps(run, err);
 }

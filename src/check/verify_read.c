@@ -144,7 +144,7 @@ static int read_optim(struct opened *o, struct uz_error *err)
     struct uz_optim_request request = {
         .params = &mp->params,
         .model = &mp->model,
-        .state = o->run->options->data ? "all" : NULL,
+        .state = "all",
         .limits = &o->run->options->input.limits,
     };
     if (!mp->is_known)
@@ -156,9 +156,12 @@ static int read_optim(struct opened *o, struct uz_error *err)
         rc = uz_optim_shard_read_open(&record->optim, o->file, record->shard.dp, &request, &why);
     }
     record->has_optim = rc == UZ_OK;
-    if (rc == UZ_UNSUPPORTED) /* a partition must be a tensor */
-        return uz_find(&o->run->findings, o->n_unknown ? UZ_FIND_BAD_TENSOR : UZ_FIND_UNSUPPORTED,
-                       &where, err, "%s", why.message);
+    if (rc == UZ_UNSUPPORTED && o->n_unknown) /* a partition must be a tensor */
+        return uz_find(&o->run->findings, UZ_FIND_BAD_TENSOR, &where, err, "%s", why.message);
+    if (rc == UZ_UNSUPPORTED) { /* what that means, the other files tell */
+        snprintf(record->refusal, sizeof record->refusal, "%.255s", why.message);
+        return UZ_OK;
+    }
     return rc == UZ_OK ? UZ_OK
                        : uz_find_failure(&o->run->findings, UZ_FIND_LINKAGE, &where, &why, err);
 }

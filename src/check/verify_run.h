@@ -31,6 +31,7 @@ struct uz_record {
     struct uz_metadata metadata;
     bool has_optim; /* optimizer states */
     struct uz_optim_shard optim;
+    char refusal[256];       /* why the optimizer states could not be read as a known layout */
     struct uz_whole *wholes; /* with --data */
     size_t n_wholes, cap_wholes;
 };
