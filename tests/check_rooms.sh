@@ -18,6 +18,7 @@ allowed_rooms() {
     plan) echo base layout out ;;
     engine) echo base kernels layout torch plan out ;;
     check) echo base kernels layout torch zero input out plan engine ;;
+    access) echo base kernels layout torch zero input plan engine check ;;
     convert) echo base kernels layout torch zero input out plan engine check ;;
     *) return 1 ;;
     esac

@@ -3,12 +3,15 @@
 #ifndef UNZERO_UNZERO_H
 #define UNZERO_UNZERO_H
 
+#include <unzero/checkpoint.h>
 #include <unzero/consolidate.h>
 #include <unzero/dtype.h>
 #include <unzero/error.h>
+#include <unzero/get.h>
 #include <unzero/input.h>
 #include <unzero/limits.h>
 #include <unzero/linkage.h>
+#include <unzero/map.h>
 #include <unzero/names.h>
 #include <unzero/verify.h>
 #include <unzero/version.h>

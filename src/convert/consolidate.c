@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
-#include "check/rounding.h"
+#include "check/doubts.h"
 #include "convert/memory.h"
 #include "convert/target_path.h"
 #include "engine/engine.h"
@@ -15,8 +15,6 @@
 #include "out/safetensors.h"
 #include "plan/plan.h"
 #include "zero/read.h"
-
-enum { PROOF_ELEMS = 4096 }; /* of each piece, where metadata leaves doubts */
 
 struct uz_consolidation {
     struct uz_consolidate_options options;
@@ -51,35 +49,6 @@ static int read_source(struct uz_consolidation *job, const char *checkpoint, str
         .state = job->options.state,
     };
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
-}
-
-/* Where the metadata leaves doubts whether the shards belong together, the values must tell. */
-static int prove_values(struct uz_consolidation *job, struct uz_error *err)
-{
-    struct uz_rounding rounding;
-    if (!job->info.round_robin && !job->info.steps_differ)
-        return UZ_OK;
-    UZ_TRY(uz_check_rounding(&job->model, PROOF_ELEMS, &rounding, err));
-    if (rounding.n_differ > 0)
-        return uz_fail(err, UZ_MISMATCH,
-                       "the fp32 weights do not belong to the low-precision ones: of %llu elements "
-                       "compared, %llu of the rounded masters differ, most in %s (%.0f%%); %s",
-                       (unsigned long long)rounding.n_compared,
-                       (unsigned long long)rounding.n_differ,
-                       job->model.tensors[rounding.worst_tensor].name, rounding.worst_share * 100,
-                       job->info.steps_differ ? "files of different saves are mixed"
-                                              : "the order of the parameters is not known");
-    bool too_many = job->info.has_step && job->info.metadata.has_steps &&
-                    job->info.step > (double)job->info.metadata.global_steps;
-    if (rounding.n_compared == 0 && job->info.steps_differ && too_many)
-        return uz_fail(err, UZ_MISMATCH,
-                       "the optimizer made %.0f steps, more than the %lld that the model states "
-                       "tell of (global_steps): files of different saves are mixed",
-                       job->info.step, (long long)job->info.metadata.global_steps);
-    if (rounding.n_compared == 0)
-        return uz_warn_of_data(&job->notes, err,
-                               "there is no low-precision copy to prove the doubt above unfounded");
-    return UZ_OK;
 }
 
 static int lay_out(struct uz_consolidation *job, struct uz_error *err)
@@ -233,7 +202,7 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
         job->options.input.threads = uz_usable_processors();
     UZ_TRY(uz_target_path_parse(&job->target, out, err));
     UZ_TRY(read_source(job, checkpoint, err));
-    UZ_TRY(prove_values(job, err));
+    UZ_TRY(uz_check_doubts(&job->model, &job->info, &job->notes, err));
     UZ_TRY(warn_of_masters(job, err));
     UZ_TRY(lay_out(job, err));
     UZ_TRY(plan_run(job, err));

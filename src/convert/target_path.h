@@ -20,6 +20,9 @@ struct uz_target_path {
  */
 int uz_target_path_parse(struct uz_target_path *target, const char *out, struct uz_error *err);
 
+/* A file of any name. Free with uz_target_path_free, after failures too. */
+int uz_target_path_file(struct uz_target_path *target, const char *path, struct uz_error *err);
+
 void uz_target_path_free(struct uz_target_path *target);
 
 /* True for model.safetensors, its shards, and its index. */

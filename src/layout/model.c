@@ -9,6 +9,17 @@
 
 enum { MAX_STATES = 1024 }; /* a few; looked up one after another */
 
+const char *uz_role_name(enum uz_role role)
+{
+    static const char *const names[] = {
+        [UZ_ROLE_PARAM] = "parameter",
+        [UZ_ROLE_FROZEN] = "frozen",
+        [UZ_ROLE_BUFFER] = "buffer",
+        [UZ_ROLE_STATE] = "state",
+    };
+    return names[role];
+}
+
 int uz_model_init(struct uz_model *model, const struct uz_limits *limits, struct uz_error *err)
 {
     *model = (struct uz_model){
@@ -37,6 +48,7 @@ void uz_model_free(struct uz_model *model)
     free(model->tensors);
     free(model->pieces);
     free(model->lp_pieces);
+    free(model->partitions);
     free(model->aliases);
     free(model->states);
     uz_map_free(model->names);
@@ -66,6 +78,15 @@ int uz_model_add_place(struct uz_model *model, const struct uz_place *place, uin
                       sizeof *model->places, err));
     *index = (uint32_t)model->n_places;
     model->places[model->n_places++] = *place;
+    return UZ_OK;
+}
+
+int uz_model_add_partition(struct uz_model *model, const struct uz_partition *partition,
+                           struct uz_error *err)
+{
+    UZ_TRY(uz_reserve(&model->partitions, &model->cap_partitions, (uint64_t)model->n_partitions + 1,
+                      sizeof *model->partitions, err));
+    model->partitions[model->n_partitions++] = *partition;
     return UZ_OK;
 }
 
