@@ -24,6 +24,7 @@ static const struct {
     {"consolidate", "join the shards into whole weights (safetensors)", cmd_consolidate},
     {"get", "one tensor: its values, or what they are like", cmd_get},
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
+    {"set", "a new checkpoint with other values of one tensor", cmd_set},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
