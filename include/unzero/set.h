@@ -26,7 +26,7 @@ struct uz_set_summary {
     const char *tag;
     const char *stored_name; /**< the name that the tensor is stored under */
     uint64_t n_elems;
-    uint64_t n_fragments;   /**< parts of files that hold it, low-precision copies included */
+    uint64_t n_fragments; /**< parts of files that hold it, low-precision copies included */
     uint64_t n_files_changed;
     uint64_t n_files_shared; /**< unchanged: reflinks, or links to the old checkpoint's files */
     uint64_t n_files_linked; /**< those of them that are hard links */

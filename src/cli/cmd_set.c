@@ -62,7 +62,8 @@ static const struct opts_command command = {
     .intro =
         "usage: unzero set [OPTION]... CHECKPOINT NAME FILE --output NEW\n"
         "\n"
-        "Makes a new checkpoint in which tensor NAME has the values of FILE (.npy, or .safetensors\n"
+        "Makes a new checkpoint in which tensor NAME has the values of FILE (.npy, or "
+        ".safetensors\n"
         "or .pt with one tensor or one of that name): written into the fragments of every rank,\n"
         "the low-precision copy rounded from them, checksums renewed. Training resumes from it.\n"
         "Files that don't change are shared with the old checkpoint, which stays as it is.\n"
@@ -71,9 +72,10 @@ static const struct opts_command command = {
         "  unzero get ckpt lm_head.weight -o w.npy       # change w.npy with numpy, then\n"
         "  unzero set ckpt lm_head.weight w.npy --output ckpt-new\n"
         "  unzero set ckpt lm_head.weight zeros.npy --state exp_avg --output ckpt-reset\n",
-    .outro = "\n"
-             "Exit codes: 0 done; 2 wrong usage; 3 trouble: no such tensor, values that do not fit,\n"
-             "or a checkpoint that is unreadable, damaged or not supported.\n",
+    .outro =
+        "\n"
+        "Exit codes: 0 done; 2 wrong usage; 3 trouble: no such tensor, values that do not fit,\n"
+        "or a checkpoint that is unreadable, damaged or not supported.\n",
     .groups = groups,
     .n_groups = sizeof groups / sizeof groups[0],
 };

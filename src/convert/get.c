@@ -61,8 +61,8 @@ static int open_got(struct uz_got *got, const char *checkpoint, const char *name
     got->threads = input.threads ? input.threads : uz_usable_processors();
     input.threads = got->threads;
     got->notes.strict = input.strict;
-    UZ_TRY(uz_input_open(checkpoint, &input, options->state, &got->model, &got->source,
-                         &got->notes, err));
+    UZ_TRY(uz_input_open(checkpoint, &input, options->state, &got->model, &got->source, &got->notes,
+                         err));
     UZ_TRY(uz_find_tensor(&got->model, name, options->state, &got->tensor, err));
     UZ_TRY(describe(got, name, options, err));
     UZ_TRY(uz_check_pieces(&got->model, err));

@@ -229,8 +229,8 @@ static int make(struct uz_fragment_map *map, const char *checkpoint,
     if (!input.threads)
         input.threads = uz_usable_processors();
     map->notes.strict = options->input.strict;
-    UZ_TRY(uz_input_open(checkpoint, &input, options->state, &map->model, &map->source,
-                         &map->notes, err));
+    UZ_TRY(uz_input_open(checkpoint, &input, options->state, &map->model, &map->source, &map->notes,
+                         err));
     if (options->param && has_name(&map->model, options->param))
         choice.exact = options->param;
     else if (options->param)

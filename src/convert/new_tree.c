@@ -45,8 +45,7 @@ int uz_new_tree_check(const char *out, struct uz_error *err)
 {
     struct stat st;
     if (lstat(out, &st) == 0)
-        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
-                          "exists; give the name of a new folder");
+        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET, "exists; give the name of a new folder");
     char *parent = parent_of(out);
     if (!parent)
         return uz_fail_nomem(err, strlen(out));
@@ -295,9 +294,8 @@ static int sync_parent(const char *out, struct uz_error *err)
     if (!parent)
         return uz_fail_nomem(err, strlen(out));
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || fsync(fd) < 0
-                 ? uz_fail_errno(err, errno, parent, "cannot be made durable")
-                 : UZ_OK;
+    int rc = fd < 0 || fsync(fd) < 0 ? uz_fail_errno(err, errno, parent, "cannot be made durable")
+                                     : UZ_OK;
     if (fd >= 0)
         close(fd);
     free(parent);

@@ -12,7 +12,8 @@
 typedef bool (*uz_is_changed_fn)(const void *cookie, const char *path);
 
 struct uz_new_tree {
-    char *staging; /* folder beside `out`, with latest and the tag folder; removed if not committed */
+    char *
+        staging; /* folder beside `out`, with latest and the tag folder; removed if not committed */
     char *tag_dir; /* in it */
     const char *out;
     uint64_t n_changed, n_reflinked, n_linked, n_copied;

@@ -72,8 +72,8 @@ static int write_run(struct patch *patch, const struct uz_values *values, bool l
             bytes = patch->swapped;
         }
         UZ_TRY(uz_fd_cache_get(&patch->targets, place->file, path, &fd, err));
-        UZ_TRY(uz_pwrite_all(fd, bytes, (size_t)n * size,
-                             place->offset + (run->src + done) * size, path, err));
+        UZ_TRY(uz_pwrite_all(fd, bytes, (size_t)n * size, place->offset + (run->src + done) * size,
+                             path, err));
     }
     return UZ_OK;
 }
@@ -120,8 +120,7 @@ static int renew_file(const struct patch *patch, uint32_t file, struct uz_error 
     UZ_TRY(uz_alloc(&offsets, pieces.n[0] + pieces.n[1], sizeof *offsets, err));
     for (unsigned set = 0; set < 2; set++)
         for (uint64_t i = 0; i < pieces.n[set]; i++) {
-            const struct uz_place *place =
-                &patch->model->places[pieces.items[set][i].storage];
+            const struct uz_place *place = &patch->model->places[pieces.items[set][i].storage];
             if (place->file == file && place->nbytes > 0)
                 offsets[n++] = place->offset;
         }

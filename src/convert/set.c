@@ -64,8 +64,7 @@ static int check_values(const struct uz_setting *job, const char *path, struct u
     char have[256], want[256];
     if (new->ndim != old->ndim ||
         (old->ndim > 0 && memcmp(new->shape, old->shape, old->ndim * sizeof *old->shape)))
-        return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
-                          "has values of shape %s, %s is %s",
+        return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET, "has values of shape %s, %s is %s",
                           uz_shape_text(have, sizeof have, new->ndim, new->shape, new->numel),
                           job->name,
                           uz_shape_text(want, sizeof want, old->ndim, old->shape, old->numel));
@@ -103,8 +102,7 @@ static int mark_changed(struct uz_setting *job, struct uz_error *err)
         for (uint64_t i = 0; i < pieces.n[set]; i++) {
             const struct uz_place *place = &job->model.places[pieces.items[set][i].storage];
             if (place->packing == UZ_PACKED_DEFLATE)
-                return uz_fail_at(err, UZ_UNSUPPORTED, job->model.files[place->file],
-                                  UZ_NO_OFFSET,
+                return uz_fail_at(err, UZ_UNSUPPORTED, job->model.files[place->file], UZ_NO_OFFSET,
                                   "has compressed zip entries, which cannot be changed in place");
             job->changed[place->file] = true;
             job->summary.n_fragments++;
@@ -139,8 +137,8 @@ static int plan(struct uz_setting *job, const char *values, struct uz_error *err
 {
     job->notes.strict = job->options.input.strict;
     UZ_TRY(uz_new_tree_check(job->out, err));
-    UZ_TRY(read_checkpoint(job, job->checkpoint, &job->options.input, &job->model, &job->zero,
-                           err));
+    UZ_TRY(
+        read_checkpoint(job, job->checkpoint, &job->options.input, &job->model, &job->zero, err));
     UZ_TRY(uz_find_tensor(&job->model, job->name, job->options.state, &job->tensor, err));
     UZ_TRY(check_tensor(job, err));
     UZ_TRY(open_values(job, values, err));
@@ -210,8 +208,7 @@ static int add_dirs(const struct uz_setting *job, struct uz_new_tree *tree, stru
         if (n_dir == 0 || is_known_dir(&job->model, i, n_dir - 1))
             continue;
         char *dir = strndup(path, n_dir - 1);
-        int rc = dir ? uz_new_tree_add(tree, dir, is_changed, job, err)
-                     : uz_fail_nomem(err, n_dir);
+        int rc = dir ? uz_new_tree_add(tree, dir, is_changed, job, err) : uz_fail_nomem(err, n_dir);
         free(dir);
         UZ_TRY(rc);
     }

@@ -93,8 +93,8 @@ static int read_end64(struct archive *archive, uint64_t end, struct uz_error *er
 
 static int find_directory(struct archive *archive, struct uz_error *err)
 {
-    uint64_t n = archive->nbytes < END_NBYTES + MAX_COMMENT ? archive->nbytes
-                                                            : END_NBYTES + MAX_COMMENT;
+    uint64_t n =
+        archive->nbytes < END_NBYTES + MAX_COMMENT ? archive->nbytes : END_NBYTES + MAX_COMMENT;
     unsigned char *tail;
     UZ_TRY(uz_alloc(&tail, n, 1, err));
     int rc = uz_pread_all(archive->fd, tail, (size_t)n, archive->nbytes - n, archive->path, err);
@@ -129,7 +129,8 @@ static int read_directory(struct archive *archive, struct uz_error *err)
 
 /* ---- Entries ---- */
 
-/* Takes the numbers that did not fit 32 bits from the zip64 field, in the order of APPNOTE 4.5.3. */
+/* Takes the numbers that did not fit 32 bits from the zip64 field, in the order of APPNOTE 4.5.3.
+ */
 static int read_extra(const struct archive *archive, struct entry *entry,
                       const unsigned char *extra, size_t n, struct uz_error *err)
 {
@@ -282,8 +283,8 @@ int uz_zip_renew_crcs(const char *path, const uint64_t *offsets, size_t n, struc
     struct stat st;
     if (archive.fd < 0)
         return uz_fail_errno(err, errno, path, "cannot be opened");
-    int rc = fstat(archive.fd, &st) < 0 ? uz_fail_errno(err, errno, path, "cannot be examined")
-                                        : UZ_OK;
+    int rc =
+        fstat(archive.fd, &st) < 0 ? uz_fail_errno(err, errno, path, "cannot be examined") : UZ_OK;
     if (rc == UZ_OK) {
         archive.nbytes = (uint64_t)st.st_size;
         rc = read_directory(&archive, err);
