@@ -292,8 +292,10 @@ static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffer
         .limits = &c->options->input.limits,
         .notes = c->notes,
     };
-    for (uint32_t pp = 0; pp < c->grid.pp; pp++)
-        stages[pp] = &c->own[pp * c->grid.tp + tp].model;
+    for (uint32_t pp = 0; pp < c->grid.pp; pp++) {
+        const struct uz_reading *slice = &c->slices[pp * c->grid.tp + tp];
+        stages[pp] = slice->has_shapes ? &slice->shapes : slice->model;
+    }
     UZ_TRY(uz_model_init(&c->layers[tp], &c->options->input.limits, err));
     c->n_layers++;
     return uz_pipe_layers_read(&layers, &c->layers[tp], err);

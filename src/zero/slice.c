@@ -93,6 +93,15 @@ static int note_buffers(struct uz_reading *r, const struct uz_torch_file *file,
     return UZ_OK;
 }
 
+/* Which names and shapes a stage trains: layer files tell less of ties than these. */
+static int read_shapes(struct uz_reading *r, const struct uz_torch_file *file, struct uz_error *err)
+{
+    const struct uz_node *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
+    UZ_TRY(uz_model_init(&r->shapes, &r->options->input.limits, err));
+    r->has_shapes = true;
+    return is_there(shapes) ? uz_params_read(&r->params, &r->shapes, file, shapes, err) : UZ_OK;
+}
+
 static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
                        struct uz_error *err)
 {
@@ -131,6 +140,8 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
     }
     r->is_pipeline =
         uz_node_is_none(uz_node_get(root, "module")) && uz_has_pipe_layers(r->topology);
+    if (r->is_pipeline && r->layout == UZ_LAYOUT_LP)
+        UZ_TRY(read_shapes(r, file, err));
     if (r->is_pipeline)
         return note_buffers(r, file, err);
     UZ_TRY(read_module(r, file, file_index, err));
