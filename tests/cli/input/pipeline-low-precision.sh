@@ -7,7 +7,7 @@ for case in z1-fp32-pp2-tp2-dp2 z1-bf16-pp2-dp2-tied; do
     [ ! -s stderr ]
     grep -aq '"tied_modules.emb.weight"' lp/model.safetensors
 done
-# in fp32 both are the same values
+# in fp32 both have the same size
 consolidate "$FIXTURES/good-z1-fp32-pp2-tp2-dp2" a
 consolidate "$FIXTURES/good-z1-fp32-pp2-tp2-dp2" b --source lp
 [ "$(wc -c <a/model.safetensors)" -eq "$(wc -c <b/model.safetensors)" ]
