@@ -9,10 +9,13 @@
 #include <unzero/error.h>
 #include <unzero/get.h>
 #include <unzero/input.h>
+#include <unzero/inspect.h>
 #include <unzero/limits.h>
 #include <unzero/linkage.h>
 #include <unzero/map.h>
 #include <unzero/names.h>
+#include <unzero/set.h>
+#include <unzero/verify.h>
 #include <unzero/version.h>
 
 #endif

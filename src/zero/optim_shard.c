@@ -252,7 +252,8 @@ static int add_state(const struct reader *r, const struct uz_dict *states, size_
     struct uz_view view;
     struct uz_optim_state *state;
     bool found;
-    UZ_TRY(uz_state_read(r->file, states, index, r->request->state, &view, &found, err));
+    UZ_TRY(uz_state_read(r->file, states, index, r->request->state, &view, &found,
+                         &r->shard->compressed, err));
     if (!found || view.ndim != 1 || !view.contiguous ||
         (view.numel != group->fp32.numel && view.numel != size))
         return UZ_OK;
@@ -323,14 +324,24 @@ static int read_shard(struct reader *r, struct uz_error *err)
     return r->shard->stage == 3 ? read_stage3(r, err) : read_stage12(r, err);
 }
 
+int uz_optim_shard_read_open(struct uz_optim_shard *shard, struct uz_torch_file *file,
+                             uint64_t rank, const struct uz_optim_request *request,
+                             struct uz_error *err)
+{
+    struct reader r = {
+        .file = file, .shard = shard, .request = request, .params = request->params, .rank = rank};
+    *shard = (struct uz_optim_shard){0};
+    return read_shard(&r, err);
+}
+
 int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
                         const struct uz_optim_request *request, struct uz_error *err)
 {
+    struct uz_torch_file *file;
     *shard = (struct uz_optim_shard){0};
-    struct reader r = {.shard = shard, .request = request, .params = request->params, .rank = rank};
-    UZ_TRY(uz_torch_open(&r.file, path, request->limits, err));
-    int rc = read_shard(&r, err);
-    uz_torch_close(r.file);
+    UZ_TRY(uz_torch_open(&file, path, request->limits, err));
+    int rc = uz_optim_shard_read_open(shard, file, rank, request, err);
+    uz_torch_close(file);
     return rc;
 }
 

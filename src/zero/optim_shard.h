@@ -50,7 +50,8 @@ struct uz_optim_group {
 
 /* The record of one shard. */
 struct uz_optim_shard {
-    int stage; /* 1, 2 or 3 */
+    const char *compressed; /* what compresses states that are left out; NULL: none are */
+    int stage;              /* 1, 2 or 3 */
     /*
      * Written by BF16_Optimizer (stage 1 with fp32 gradient accumulation), which records no stage
      * and stores every partition whole.
@@ -84,6 +85,11 @@ struct uz_optim_request {
  */
 int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
                         const struct uz_optim_request *request, struct uz_error *err);
+
+/* The same of an open file, which stays open. */
+int uz_optim_shard_read_open(struct uz_optim_shard *shard, struct uz_torch_file *file,
+                             uint64_t rank, const struct uz_optim_request *request,
+                             struct uz_error *err);
 
 void uz_optim_shard_free(struct uz_optim_shard *shard);
 

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "zero/archive_root.h"
 #include "zero/join.h"
+#include "zero/optim_state.h"
 #include "zero/reading.h"
 
 /* The world size: recorded, or for files without a record the number of shards. */
@@ -182,6 +183,8 @@ int uz_reading_set_step(struct uz_reading *r, double step, struct uz_error *err)
 static int note_doubts(struct uz_reading *r, struct uz_error *err)
 {
     const struct uz_optim_shard *first = &r->shards[0];
+    if (first->compressed)
+        UZ_TRY(uz_warn_of_states(r->notes, first->compressed, err));
     for (uint64_t rank = 0; rank < r->world; rank++)
         for (size_t g = 0; g < r->shards[rank].n_groups; g++)
             if (r->shards[rank].groups[g].mapping == UZ_MAPPING_ROUND_ROBIN)
@@ -262,6 +265,8 @@ int uz_reading_join_frozen(struct uz_reading *r, struct uz_error *err)
 void uz_reading_free(struct uz_reading *r)
 {
     uz_params_free(&r->params);
+    if (r->has_shapes)
+        uz_model_free(&r->shapes);
     for (uint64_t rank = 0; r->shards && rank < r->world; rank++)
         uz_optim_shard_free(&r->shards[rank]);
     for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)
@@ -271,4 +276,5 @@ void uz_reading_free(struct uz_reading *r)
     free(r->optim_files);
     free(r->model_files);
     free(r->metadata);
+    free(r->buffers);
 }
