@@ -4,15 +4,21 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/parallel.h"
 #include "check/doubts.h"
+#include "check/replicas.h"
 #include "convert/memory.h"
 #include "convert/target_path.h"
 #include "engine/engine.h"
+#include "engine/mean.h"
+#include "engine/spool.h"
 #include "engine/stage.h"
 #include "out/items.h"
 #include "out/safetensors.h"
+#include "out/torch_save.h"
 #include "plan/plan.h"
 #include "zero/read.h"
 
@@ -20,6 +26,7 @@ struct uz_consolidation {
     struct uz_consolidate_options options;
     struct uz_target_path target;
     struct uz_model model;
+    struct uz_spool *spool; /* what was compressed and must be read at any place; or NULL */
     struct uz_zero_info info;
     struct uz_notes notes;
     struct uz_items items;
@@ -51,6 +58,22 @@ static int read_source(struct uz_consolidation *job, const char *checkpoint, str
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
 }
 
+/*
+ * What several ranks hold is compared, or averaged, which takes several sources at once: what is
+ * compressed is unpacked first. (Else it is read from front to back.)
+ */
+static int spool_layers(struct uz_consolidation *job, struct uz_error *err)
+{
+    char *dir;
+    if (!uz_model_has_layers(&job->model))
+        return UZ_OK;
+    UZ_TRY(uz_target_path_existing(&job->target, &dir, err));
+    int rc = uz_spool_open(&job->spool, &job->model, dir, job->options.input.threads,
+                           &job->options.input.limits, err);
+    free(dir);
+    return rc;
+}
+
 static int lay_out(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_dtype_policy policies[] = {
@@ -59,15 +82,18 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
         [UZ_PRECISION_FP16] = UZ_POLICY_FP16,
         [UZ_PRECISION_KEEP] = UZ_POLICY_KEEP,
     };
+    const bool pt = job->target.format == UZ_FORMAT_PT;
     struct uz_items_options which = {
         .policy = policies[job->options.precision],
-        .ties = job->options.untie ? UZ_TIES_COPIES : UZ_TIES_ONE_NAME,
+        .ties = job->options.untie ? UZ_TIES_COPIES
+                : pt               ? UZ_TIES_SHARED
+                                   : UZ_TIES_ONE_NAME,
         .widen_buffers = job->options.widen_buffers,
         .exclude_frozen = job->options.exclude_frozen,
         .state = job->options.state,
         .names = &job->options.names,
     };
-    struct uz_safetensors_options options = {
+    struct uz_files_options options = {
         .file_name = job->target.file_name,
         .max_shard_bytes = job->target.file_name ? 0 : job->options.max_shard_bytes,
         .max_header_bytes = job->options.input.limits.max_header_bytes,
@@ -78,7 +104,8 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
             &job->notes, err,
             "%zu parameters are neither fp32, bf16 nor fp16 and stay as they are stored",
             job->items.n_as_stored));
-    return uz_safetensors_layout(&job->out, &job->items, &job->model, &options, err);
+    return (pt ? uz_torch_save_layout : uz_safetensors_layout)(&job->out, &job->items, &job->model,
+                                                               &options, err);
 }
 
 /* A master that is not fp32 has no fp32 bits to give: the user should know. */
@@ -109,6 +136,37 @@ static int warn_of_room(struct uz_consolidation *job, struct uz_error *err)
     return uz_warn(&job->notes, err, "%s: %s", short_of_room.file, short_of_room.message);
 }
 
+/* Bytes beside the threads' buffers. */
+static uint64_t fixed_memory(const struct uz_consolidation *job)
+{
+    uint64_t nbytes = uz_tables_memory(&job->model, &job->items, &job->out);
+    for (size_t i = 0; i < job->model.n_tensors; i++)
+        if (job->model.tensors[i].is_mean)
+            return nbytes + (uint64_t)job->options.input.threads * UZ_MEAN_NBYTES;
+    return nbytes;
+}
+
+/* transformers loads safetensors, if a folder has both: then what is written here is not used. */
+static int warn_of_preferred(struct uz_consolidation *job, struct uz_error *err)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+    if (job->target.file_name || job->target.format != UZ_FORMAT_PT)
+        return UZ_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = uz_path_join(job->target.dir, names[i]);
+        if (!path)
+            return uz_fail_nomem(err, strlen(job->target.dir));
+        bool there = access(path, F_OK) == 0;
+        free(path);
+        if (there)
+            return uz_warn(&job->notes, err,
+                           "%s holds %s as well, which loaders prefer to pytorch_model.bin: remove "
+                           "it, or they do not see what is written here",
+                           job->target.dir, names[i]);
+    }
+    return UZ_OK;
+}
+
 static int plan_run(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_sync syncs[] = {
@@ -119,15 +177,16 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     job->stage = (struct uz_stage_options){
         .dir = job->target.dir,
         .staging = job->target.staging,
-        .family = job->target.file_name ? NULL : uz_is_safetensors_model_file,
+        .family = uz_target_path_family(&job->target),
         .force = job->options.force,
         .sync = syncs[job->options.durability],
     };
-    UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory,
-                         uz_tables_memory(&job->model, &job->items, &job->out), &job->engine, err));
+    UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed_memory(job),
+                         &job->engine, err));
     job->engine.limits = job->options.input.limits;
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
+    UZ_TRY(warn_of_preferred(job, err));
     return warn_of_room(job, err);
 }
 
@@ -164,6 +223,7 @@ static void summarize(struct uz_consolidation *job)
     summary->zero_stage = job->info.stage;
     summary->world_size = job->info.dp_world_size;
     summary->out_dir = job->target.dir;
+    summary->format = job->target.format;
     summary->files = job->files;
     summary->n_files = job->out.n_files;
     summary->n_tensors = job->items.n;
@@ -173,8 +233,7 @@ static void summarize(struct uz_consolidation *job)
     summary->renamed = job->renamed;
     summary->n_renamed = job->items.n_renamed;
     summary->data_nbytes = job->out.data_nbytes;
-    summary->memory_nbytes =
-        uz_run_memory(&job->engine, uz_tables_memory(&job->model, &job->items, &job->out));
+    summary->memory_nbytes = uz_run_memory(&job->engine, fixed_memory(job));
     summary->threads = job->engine.threads;
     summary->tied = job->tied;
     summary->n_tied = job->items.n_dropped;
@@ -186,6 +245,8 @@ static int check_options(const struct uz_consolidate_options *options, struct uz
 {
     if ((unsigned)options->precision > UZ_PRECISION_KEEP)
         return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
+    if ((unsigned)options->format > UZ_FORMAT_PT)
+        return uz_fail(err, UZ_ARG, "unknown format %d", (int)options->format);
     if ((unsigned)options->durability > UZ_DURABLE_NONE)
         return uz_fail(err, UZ_ARG, "unknown durability %d", (int)options->durability);
     if (options->state && options->input.source == UZ_SOURCE_LP)
@@ -200,8 +261,9 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
     UZ_TRY(check_options(&job->options, err));
     if (job->options.input.threads == 0)
         job->options.input.threads = uz_usable_processors();
-    UZ_TRY(uz_target_path_parse(&job->target, out, err));
+    UZ_TRY(uz_target_path_parse(&job->target, out, job->options.format, err));
     UZ_TRY(read_source(job, checkpoint, err));
+    UZ_TRY(spool_layers(job, err));
     UZ_TRY(uz_check_doubts(&job->model, &job->info, &job->notes, err));
     UZ_TRY(warn_of_masters(job, err));
     UZ_TRY(lay_out(job, err));
@@ -256,6 +318,8 @@ int uz_consolidation_run(struct uz_consolidation *job, uz_progress_fn progress, 
     uz_error_clear(err);
     job->engine.progress = progress;
     job->engine.cookie = cookie;
+    /* two buffers of half the size and one for reading: no more than the run itself has */
+    UZ_TRY(uz_check_replicas(&job->model, job->engine.threads, job->engine.buffer_nbytes / 2, err));
     UZ_TRY(uz_stage_open(&stage, &job->stage, &job->out, err));
     int rc = uz_engine_run(&job->plan, uz_stage_paths(stage), &job->engine, &result, err);
     if (rc == UZ_OK)
@@ -273,6 +337,7 @@ void uz_consolidation_free(struct uz_consolidation *job)
     uz_plan_free(&job->plan);
     uz_out_free(&job->out);
     uz_items_free(&job->items);
+    uz_spool_close(job->spool);
     uz_model_free(&job->model);
     uz_zero_info_free(&job->info);
     uz_notes_free(&job->notes);

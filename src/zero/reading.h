@@ -37,6 +37,12 @@ struct uz_reading {
     struct uz_notes *notes;
     struct uz_params params;
     struct uz_frozen frozen;
+    bool is_pipeline;     /* the weights are in layer files, `module` is None */
+    const char **buffers; /* then: names that are buffers; texts live as long as the model */
+    size_t n_buffers;
+    bool
+        has_shapes; /* a pipeline read with UZ_LAYOUT_LP: its parameters without data, unfinished */
+    struct uz_model shapes;
     bool on_nvme;   /* the optimizer was offloaded to NVMe: partitions may be elsewhere */
     uint64_t world; /* data-parallel ranks */
     struct uz_optim_shard *shards; /* of each of them */
