@@ -31,6 +31,7 @@ struct uz_reading {
     uint32_t mp;                       /* model-parallel rank */
     const struct uz_shard_file *first; /* its model states (of data-parallel rank 0) */
     unsigned threads;                  /* for its shards */
+    const struct uz_model *ties_of;    /* of rank 0, opened before; see struct uz_module_reader */
     enum uz_layout layout;
     struct uz_model *model;
     struct uz_zero_info *info;

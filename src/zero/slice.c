@@ -117,6 +117,7 @@ static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_
         .kind = kinds[r->layout],
         .model = r->model,
         .notes = r->notes,
+        .ties_of = r->ties_of,
     };
     return uz_module_read(&module, err);
 }
