@@ -5,6 +5,7 @@
 
 #include <unzero/checkpoint.h>
 #include <unzero/consolidate.h>
+#include <unzero/diff.h>
 #include <unzero/dtype.h>
 #include <unzero/error.h>
 #include <unzero/get.h>
@@ -14,6 +15,7 @@
 #include <unzero/linkage.h>
 #include <unzero/map.h>
 #include <unzero/names.h>
+#include <unzero/set.h>
 #include <unzero/verify.h>
 #include <unzero/version.h>
 

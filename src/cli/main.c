@@ -22,9 +22,11 @@ static const struct {
     command_fn run;
 } commands[] = {
     {"consolidate", "join the shards into whole weights (safetensors)", cmd_consolidate},
+    {"diff", "compare two checkpoints or weight files by values", cmd_diff},
     {"inspect", "say what a checkpoint or weight file is", cmd_inspect},
     {"get", "one tensor: its values, or what they are like", cmd_get},
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
+    {"set", "a new checkpoint with other values of one tensor", cmd_set},
     {"verify", "tell whether a checkpoint is sound", cmd_verify},
 };
 

@@ -9,9 +9,12 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "check/doubts.h"
+#include "check/replicas.h"
 #include "convert/memory.h"
 #include "convert/target_path.h"
 #include "engine/engine.h"
+#include "engine/mean.h"
+#include "engine/spool.h"
 #include "engine/stage.h"
 #include "out/items.h"
 #include "out/safetensors.h"
@@ -23,6 +26,7 @@ struct uz_consolidation {
     struct uz_consolidate_options options;
     struct uz_target_path target;
     struct uz_model model;
+    struct uz_spool *spool; /* what was compressed and must be read at any place; or NULL */
     struct uz_zero_info info;
     struct uz_notes notes;
     struct uz_items items;
@@ -52,6 +56,22 @@ static int read_source(struct uz_consolidation *job, const char *checkpoint, str
         .state = job->options.state,
     };
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
+}
+
+/*
+ * What several ranks hold is compared, or averaged, which takes several sources at once: what is
+ * compressed is unpacked first. (Else it is read from front to back.)
+ */
+static int spool_layers(struct uz_consolidation *job, struct uz_error *err)
+{
+    char *dir;
+    if (!uz_model_has_layers(&job->model))
+        return UZ_OK;
+    UZ_TRY(uz_target_path_existing(&job->target, &dir, err));
+    int rc = uz_spool_open(&job->spool, &job->model, dir, job->options.input.threads,
+                           &job->options.input.limits, err);
+    free(dir);
+    return rc;
 }
 
 static int lay_out(struct uz_consolidation *job, struct uz_error *err)
@@ -116,6 +136,16 @@ static int warn_of_room(struct uz_consolidation *job, struct uz_error *err)
     return uz_warn(&job->notes, err, "%s: %s", short_of_room.file, short_of_room.message);
 }
 
+/* Bytes beside the threads' buffers. */
+static uint64_t fixed_memory(const struct uz_consolidation *job)
+{
+    uint64_t nbytes = uz_tables_memory(&job->model, &job->items, &job->out);
+    for (size_t i = 0; i < job->model.n_tensors; i++)
+        if (job->model.tensors[i].is_mean)
+            return nbytes + (uint64_t)job->options.input.threads * UZ_MEAN_NBYTES;
+    return nbytes;
+}
+
 /* transformers loads safetensors, if a folder has both: then what is written here is not used. */
 static int warn_of_preferred(struct uz_consolidation *job, struct uz_error *err)
 {
@@ -151,8 +181,8 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
         .force = job->options.force,
         .sync = syncs[job->options.durability],
     };
-    UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory,
-                         uz_tables_memory(&job->model, &job->items, &job->out), &job->engine, err));
+    UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed_memory(job),
+                         &job->engine, err));
     job->engine.limits = job->options.input.limits;
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
@@ -203,8 +233,7 @@ static void summarize(struct uz_consolidation *job)
     summary->renamed = job->renamed;
     summary->n_renamed = job->items.n_renamed;
     summary->data_nbytes = job->out.data_nbytes;
-    summary->memory_nbytes =
-        uz_run_memory(&job->engine, uz_tables_memory(&job->model, &job->items, &job->out));
+    summary->memory_nbytes = uz_run_memory(&job->engine, fixed_memory(job));
     summary->threads = job->engine.threads;
     summary->tied = job->tied;
     summary->n_tied = job->items.n_dropped;
@@ -234,6 +263,7 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
         job->options.input.threads = uz_usable_processors();
     UZ_TRY(uz_target_path_parse(&job->target, out, job->options.format, err));
     UZ_TRY(read_source(job, checkpoint, err));
+    UZ_TRY(spool_layers(job, err));
     UZ_TRY(uz_check_doubts(&job->model, &job->info, &job->notes, err));
     UZ_TRY(warn_of_masters(job, err));
     UZ_TRY(lay_out(job, err));
@@ -288,6 +318,8 @@ int uz_consolidation_run(struct uz_consolidation *job, uz_progress_fn progress, 
     uz_error_clear(err);
     job->engine.progress = progress;
     job->engine.cookie = cookie;
+    /* two buffers of half the size and one for reading: no more than the run itself has */
+    UZ_TRY(uz_check_replicas(&job->model, job->engine.threads, job->engine.buffer_nbytes / 2, err));
     UZ_TRY(uz_stage_open(&stage, &job->stage, &job->out, err));
     int rc = uz_engine_run(&job->plan, uz_stage_paths(stage), &job->engine, &result, err);
     if (rc == UZ_OK)
@@ -305,6 +337,7 @@ void uz_consolidation_free(struct uz_consolidation *job)
     uz_plan_free(&job->plan);
     uz_out_free(&job->out);
     uz_items_free(&job->items);
+    uz_spool_close(job->spool);
     uz_model_free(&job->model);
     uz_zero_info_free(&job->info);
     uz_notes_free(&job->notes);

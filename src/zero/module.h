@@ -26,6 +26,8 @@ struct uz_module_reader {
     enum uz_module_kind kind;
     struct uz_model *model;
     struct uz_notes *notes;
+    /* the model of the rank that lists shared parameters, if this one does not; or NULL */
+    const struct uz_model *ties_of;
 };
 
 /*

@@ -238,6 +238,8 @@ int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
 void uz_reading_free(struct uz_reading *r)
 {
     uz_params_free(&r->params);
+    if (r->has_shapes)
+        uz_model_free(&r->shapes);
     for (uint64_t rank = 0; r->shards && rank < r->world; rank++)
         uz_optim_shard_free(&r->shards[rank]);
     for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)
@@ -247,4 +249,5 @@ void uz_reading_free(struct uz_reading *r)
     free(r->optim_files);
     free(r->model_files);
     free(r->metadata);
+    free(r->buffers);
 }

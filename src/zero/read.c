@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "zero/archive_root.h"
 #include "zero/grid_join.h"
+#include "zero/pipe_layers.h"
 #include "zero/reading.h"
 
 /* What a model-parallel rank's reading fills if there are several of them. */
@@ -26,7 +27,10 @@ struct checkpoint {
     struct uz_reading *slices; /* of each model-parallel rank */
     uint32_t n_slices;
     struct uz_grid grid;
-    struct own *own; /* NULL if there is one rank: then the caller's are filled at once */
+    struct own *own;         /* NULL if there is one rank: then the caller's are filled at once */
+    bool has_layers;         /* a pipeline's weights are in layer files */
+    struct uz_model *layers; /* then: what they hold, of each tensor rank */
+    uint32_t n_layers;
     struct uz_model *model;
     struct uz_zero_info *info;
     struct uz_notes *notes;
@@ -108,7 +112,8 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
     unsigned threads = c->threads;
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &c->n_slices, err));
     UZ_TRY(uz_alloc(&c->slices, c->n_slices, sizeof *c->slices, err));
-    if (c->n_slices > 1)
+    c->has_layers = uz_has_pipe_layers(&c->topology);
+    if (c->n_slices > 1 || c->has_layers)
         UZ_TRY(uz_alloc(&c->own, c->n_slices, sizeof *c->own, err));
     for (uint32_t mp = 0; mp < c->n_slices; mp++) {
         struct uz_reading *slice = &c->slices[mp];
@@ -136,8 +141,10 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 static int open_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
 {
     struct checkpoint *c = cookie;
+    struct uz_reading *slice = &c->slices[job + 1]; /* rank 0 is open */
     (void)worker;
-    return uz_reading_open(&c->slices[job], err);
+    slice->ties_of = c->slices[0].model;
+    return uz_reading_open(slice, err);
 }
 
 static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
@@ -155,9 +162,9 @@ static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     return uz_model_finish(r->model, err);
 }
 
-static int run_jobs(struct checkpoint *c, uz_job_fn job, struct uz_error *err)
+static int run_jobs(struct checkpoint *c, uz_job_fn job, uint64_t n, struct uz_error *err)
 {
-    return uz_parallel(c->threads, c->n_slices, job, NULL, c, err);
+    return uz_parallel(c->threads, n, job, NULL, c, err);
 }
 
 static const char *path_of(const struct checkpoint *c, uint32_t slice)
@@ -227,18 +234,134 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
     return UZ_OK;
 }
 
-static int join_slices(struct checkpoint *c, struct uz_error *err)
+/* The rules for tensor parallelism that a stage's first rank records; NULL if there are none. */
+static int read_rules(const struct checkpoint *c, uint32_t pp, struct uz_tp_rules **rules,
+                      struct uz_error *err)
 {
-    const struct uz_model **models;
-    if (!c->own)
-        return UZ_OK;
-    UZ_TRY(uz_alloc(&models, c->n_slices, sizeof *models, err));
+    struct uz_torch_file *file;
+    const char *path = path_of(c, pp * c->grid.tp);
+    UZ_TRY(uz_torch_open(&file, path, &c->options->input.limits, err));
+    const struct uz_node *info = uz_node_get(uz_torch_root(file), "universal_checkpoint_info");
+    const struct uz_dict *dict = uz_node_dict(info);
+    int rc = UZ_OK;
+    if (info && !uz_node_is_none(info) && !(dict && dict->n == 0))
+        rc = uz_tp_rules_read(rules, info, "universal_checkpoint_info", &c->options->input.limits,
+                              err);
+    uz_torch_close(file);
+    return rc < 0 ? uz_error_in_file(err, rc, path) : UZ_OK;
+}
+
+/* ---- Layer files ---- */
+
+/* Names that stages list as buffers. */
+struct buffers {
+    struct uz_map *index;
+    const char **names;
+    size_t n, cap;
+};
+
+static int list_buffers(const struct checkpoint *c, struct buffers *buffers, struct uz_error *err)
+{
+    buffers->index = uz_map_new();
+    if (!buffers->index)
+        return uz_fail_nomem(err, sizeof(void *));
+    for (uint32_t i = 0; i < c->n_slices; i++)
+        for (size_t k = 0; k < c->slices[i].n_buffers; k++) {
+            const char *name = c->slices[i].buffers[k], **slot;
+            bool present;
+            UZ_TRY(uz_map_add(buffers->index, name, strlen(name), 0, &present, err));
+            if (present)
+                continue;
+            UZ_TRY(UZ_APPEND(buffers->names, buffers->n, buffers->cap, &slot, err));
+            *slot = name;
+        }
+    return UZ_OK;
+}
+
+/* `stages` has room for one pointer a stage. */
+static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffers *buffers,
+                          const struct uz_model **stages, struct uz_error *err)
+{
+    const struct uz_pipe_layers layers = {
+        .topology = &c->topology,
+        .tp = tp,
+        .stages = stages,
+        .n_stages = c->grid.pp,
+        .buffers = buffers->index,
+        .buffer_names = buffers->names,
+        .n_buffer_names = buffers->n,
+        .lone_role = c->layout == UZ_LAYOUT_LP ? UZ_ROLE_PARAM : UZ_ROLE_FROZEN,
+        .limits = &c->options->input.limits,
+        .notes = c->notes,
+    };
+    for (uint32_t pp = 0; pp < c->grid.pp; pp++) {
+        const struct uz_reading *slice = &c->slices[pp * c->grid.tp + tp];
+        stages[pp] = slice->has_shapes ? &slice->shapes : slice->model;
+    }
+    UZ_TRY(uz_model_init(&c->layers[tp], &c->options->input.limits, err));
+    c->n_layers++;
+    return uz_pipe_layers_read(&layers, &c->layers[tp], err);
+}
+
+static int read_layers(struct checkpoint *c, struct uz_error *err)
+{
+    const struct uz_model **stages = NULL;
+    struct buffers buffers = {0};
+    int rc = list_buffers(c, &buffers, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&c->layers, c->grid.tp, sizeof *c->layers, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&stages, c->grid.pp, sizeof *stages, err);
+    for (uint32_t tp = 0; rc == UZ_OK && tp < c->grid.tp; tp++)
+        rc = read_layers_of(c, tp, &buffers, stages, err);
+    free(stages);
+    free(buffers.names);
+    uz_map_free(buffers.index);
+    return rc;
+}
+
+/* ---- The join ---- */
+
+/* Joins what the ranks' models hold; `models` and `rules` are room for pointers. */
+static int join_own(struct checkpoint *c, const struct uz_model **models,
+                    struct uz_tp_rules **rules, struct uz_error *err)
+{
+    struct uz_grid_sources sources = {
+        .grid = c->grid,
+        .slices = models,
+        .has_layers = c->has_layers,
+        .rules = rules,
+        .tp_map = c->options->input.tp_map,
+        .limits = &c->options->input.limits,
+    };
+    if (c->has_layers)
+        UZ_TRY(read_layers(c, err));
     for (uint32_t i = 0; i < c->n_slices; i++)
         models[i] = &c->own[i].model;
-    int rc = uz_grid_join(c->model, &c->grid, models, err);
-    free(models);
-    UZ_TRY(rc);
+    for (uint32_t tp = 0; tp < c->n_layers; tp++)
+        models[c->n_slices + tp] = &c->layers[tp];
+    for (uint32_t pp = 0; pp < c->grid.pp; pp++)
+        UZ_TRY(read_rules(c, pp, &rules[pp], err));
+    UZ_TRY(uz_grid_join(c->model, &sources, c->notes, err));
     return uz_model_finish(c->model, err);
+}
+
+static int join_slices(struct checkpoint *c, struct uz_error *err)
+{
+    const struct uz_model **models = NULL;
+    struct uz_tp_rules **rules = NULL;
+    if (!c->own)
+        return UZ_OK;
+    int rc = uz_alloc(&models, c->n_slices + (uint64_t)c->grid.tp, sizeof *models, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&rules, c->grid.pp, sizeof *rules, err);
+    if (rc == UZ_OK)
+        rc = join_own(c, models, rules, err);
+    for (uint32_t pp = 0; rules && pp < c->grid.pp; pp++)
+        uz_tp_rules_free(rules[pp]);
+    free(rules);
+    free(models);
+    return rc;
 }
 
 static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_error *err)
@@ -255,9 +378,10 @@ static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_err
         uz_topology_refuse_by_names(&c->topology, c->options->input.source == UZ_SOURCE_LP, err));
     UZ_TRY(find_model_states(c, err));
     UZ_TRY(set_up_slices(c, err));
-    UZ_TRY(run_jobs(c, open_job, err));
+    UZ_TRY(uz_reading_open(&c->slices[0], err));
+    UZ_TRY(run_jobs(c, open_job, c->n_slices - 1, err));
     UZ_TRY(check_opened(c, err));
-    UZ_TRY(run_jobs(c, join_job, err));
+    UZ_TRY(run_jobs(c, join_job, c->n_slices, err));
     UZ_TRY(check_joined(c, err));
     UZ_TRY(join_slices(c, err));
     UZ_TRY(check_state(c, err));
@@ -272,6 +396,9 @@ static void free_slices(struct checkpoint *c)
         uz_model_free(&c->own[i].model);
         uz_notes_free(&c->own[i].notes);
     }
+    for (uint32_t tp = 0; tp < c->n_layers; tp++)
+        uz_model_free(&c->layers[tp]);
+    free(c->layers);
     free(c->slices);
     free(c->own);
 }

@@ -331,10 +331,6 @@ int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only
 {
     for (size_t i = 0; i < topology->n_shards; i++) {
         const struct uz_shard_file *shard = &topology->shards[i];
-        if (shard->kind == UZ_SHARD_LAYER)
-            return refuse(topology, shard->name, err,
-                          "pipeline parallelism is not supported yet: this checkpoint keeps its "
-                          "weights in layer files");
         if (shard->kind == UZ_SHARD_EXPERT || shard->kind == UZ_SHARD_EXPERT_OPTIM)
             return refuse(topology, shard->name, err,
                           "mixture-of-experts (MoE) checkpoints with expert parallelism are not "
