@@ -10,6 +10,7 @@
 #include "zero/grid_join.h"
 #include "zero/pipe_layers.h"
 #include "zero/reading.h"
+#include "zero/tp_rules.h"
 
 /* What a model-parallel rank's reading fills if there are several of them. */
 struct own {
@@ -107,12 +108,25 @@ static int check_state(struct checkpoint *c, struct uz_error *err)
 
 /* ---- The model-parallel ranks, one after another or side by side ---- */
 
+/* A map that is not needed must be one all the same: the user named it. */
+static int check_tp_map(const struct checkpoint *c, struct uz_error *err)
+{
+    struct uz_tp_rules *rules;
+    const char *path = c->options->input.tp_map;
+    if (!path || c->n_slices > 1)
+        return UZ_OK;
+    UZ_TRY(uz_tp_rules_from_json(&rules, path, &c->options->input.limits, err));
+    uz_tp_rules_free(rules);
+    return uz_warn(c->notes, err, "--tp-map is of no use here: there is one tensor rank");
+}
+
 static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 {
     unsigned threads = c->threads;
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &c->n_slices, err));
     UZ_TRY(uz_alloc(&c->slices, c->n_slices, sizeof *c->slices, err));
     c->has_layers = uz_has_pipe_layers(&c->topology);
+    UZ_TRY(check_tp_map(c, err));
     if (c->n_slices > 1 || c->has_layers)
         UZ_TRY(uz_alloc(&c->own, c->n_slices, sizeof *c->own, err));
     for (uint32_t mp = 0; mp < c->n_slices; mp++) {
