@@ -122,16 +122,32 @@ static int read_partition_counts(const struct reader *r, struct uz_error *err)
     return UZ_OK;
 }
 
-/* MoE groups are several flat groups under one set of names. */
-static int refuse_moe(const struct reader *r, const struct uz_node *param_groups,
-                      struct uz_error *err)
+/*
+ * Groups that the optimizer marks as those of experts must be those that param_shapes gives experts
+ * to, over as many ranks as their name tells (moe/utils.py: "ep_size_<N>"). Ranks may disagree about
+ * the order of such groups: DeepSpeed makes them from a set of names.
+ */
+static int check_moe(const struct reader *r, const struct uz_node *param_groups,
+                     struct uz_error *err)
 {
     const struct uz_seq *groups = uz_node_list(param_groups);
-    for (size_t g = 0; groups && g < groups->n; g++) {
+    for (size_t g = 0; groups && g < groups->n && g < r->params->n_groups; g++) {
         int64_t moe = 0;
-        if (uz_node_int(uz_node_get_small(groups->items[g], "moe"), &moe) && moe)
-            return fail(r, err, UZ_UNSUPPORTED,
-                        "mixture-of-experts (MoE) parameter groups are not supported yet");
+        char want[40];
+        const struct uz_node *name = uz_node_get_small(groups->items[g], "name");
+        uz_node_int(uz_node_get_small(groups->items[g], "moe"), &moe);
+        snprintf(want, sizeof want, "ep_size_%llu",
+                 (unsigned long long)r->params->group_ranks[g].ep);
+        if ((moe != 0) != r->params->group_has_experts[g])
+            return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
+                              "group %zu is %s experts, by param_shapes it is not", g,
+                              moe ? "one of" : "none of");
+        if (moe && name && name->kind == UZ_NODE_STR && !uz_node_is_str(name, want))
+            return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
+                              "group %zu is '%.*s', but its experts are spread over %llu ranks: "
+                              "this rank has its groups in another order than rank 0",
+                              g, (int)name->u.text.nbytes, name->u.text.data,
+                              (unsigned long long)r->params->group_ranks[g].ep);
     }
     return UZ_OK;
 }
@@ -199,6 +215,14 @@ static int read_alignment(const struct reader *r, struct uz_error *err)
     return UZ_OK;
 }
 
+/* Which of a group's partitions this rank has. */
+static uint64_t part_of(const struct reader *r, size_t group)
+{
+    uint64_t ep_rank, part;
+    uz_expert_place(&r->params->group_ranks[group], r->rank, &ep_rank, &part);
+    return part;
+}
+
 /*
  * Size of the partitions of a group: what this rank stores and records, unless it is the last one,
  * which may book more padding than its partition holds (uz_books_of_last_rank). BF16_Optimizer
@@ -207,9 +231,10 @@ static int read_alignment(const struct reader *r, struct uz_error *err)
 static int partition_size(const struct reader *r, size_t g, uint64_t *size, struct uz_error *err)
 {
     const struct uz_optim_group *group = &r->shard->groups[g];
+    uint64_t part = part_of(r, g);
     if (r->shard->bf16_optimizer) {
         *size = group->fp32.numel;
-    } else if (group->has_padding && r->rank + 1 < group->partition_count) {
+    } else if (group->has_padding && part + 1 < group->partition_count) {
         *size = group->fp32.numel + group->padding;
     } else {
         uint64_t total;
@@ -219,7 +244,7 @@ static int partition_size(const struct reader *r, size_t g, uint64_t *size, stru
         *size = uz_partition_size(total, group->partition_count);
     }
     uint64_t end;
-    if (!uz_mul_u64(*size, r->rank + 1, &end) || end > INT64_MAX)
+    if (!uz_mul_u64(*size, part + 1, &end) || end > INT64_MAX)
         return fail(r, err, UZ_CORRUPT, "a partition's size is beyond 63 bits");
     return UZ_OK;
 }
@@ -235,9 +260,9 @@ static int compare_mappings(const struct reader *r, struct uz_error *err)
     for (size_t g = 0; g < mappings->n; g++) {
         uint64_t size = 0;
         UZ_TRY(partition_size(r, g, &size, err));
-        int rc = uz_compare_slice_mapping(mappings->items[g], r->params, r->request->model, g,
-                                          &r->shard->groups[g], r->rank, size,
-                                          &r->shard->groups[g].mapping, err);
+        struct uz_partition partition = {.rank = r->rank, .part = part_of(r, g), .size = size};
+        int rc = uz_compare_slice_mapping(mappings->items[g], r->params, g, &r->shard->groups[g],
+                                          &partition, &r->shard->groups[g].mapping, err);
         if (rc < 0)
             return uz_error_in_file(err, rc, uz_torch_path(r->file));
     }
@@ -281,7 +306,7 @@ static int read_states(const struct reader *r, const struct uz_node *base, struc
 static int read_stage12(const struct reader *r, struct uz_error *err)
 {
     const struct uz_node *base = uz_node_get(r->state, "base_optimizer_state");
-    UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
+    UZ_TRY(check_moe(r, uz_node_get(base, "param_groups"), err));
     UZ_TRY(read_groups(r, "single_partition_of_fp32_groups", err));
     if (r->shard->n_groups != r->params->n_groups)
         return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
@@ -298,7 +323,6 @@ static int read_stage12(const struct reader *r, struct uz_error *err)
 static int read_stage3(const struct reader *r, struct uz_error *err)
 {
     const struct uz_node *base = uz_node_get(r->state, "optimizer_state_dict");
-    UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
     UZ_TRY(read_groups(r, "fp32_flat_groups", err));
     UZ_TRY(read_partition_counts(r, err));
     UZ_TRY(read_step(r, base, err));

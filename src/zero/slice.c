@@ -87,17 +87,53 @@ static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_
         .kind = kinds[r->layout],
         .model = r->model,
         .notes = r->notes,
+        .experts = &r->experts,
     };
     return uz_module_read(&module, err);
+}
+
+static int read_experts(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
+{
+    struct uz_experts_request request = {
+        .topology = r->topology,
+        .mp = r->mp,
+        .file = file,
+        .model = r->model,
+        .limits = &r->options->input.limits,
+        .partitioned = r->layout == UZ_LAYOUT_STAGE3,
+        .flat_groups = r->layout == UZ_LAYOUT_STAGE12,
+    };
+    return uz_experts_read(&r->experts, &request, err);
+}
+
+static int read_params(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
+{
+    size_t n_optim;
+    uz_topology_shards_of(r->topology, UZ_SHARD_OPTIM, r->mp, &n_optim);
+    struct uz_params_source source = {
+        .file = file,
+        .param_shapes = uz_node_get(uz_torch_root(file), "param_shapes"),
+        .experts = &r->experts,
+        .world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim,
+    };
+    int rc = uz_params_read(&r->params, r->model, &source, err);
+    return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
+}
+
+static int add_experts(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
+{
+    enum uz_expert_use use = r->layout == UZ_LAYOUT_LP ? UZ_EXPERTS_ALONE : UZ_EXPERTS_LP;
+    int rc = uz_experts_add(&r->experts, file, use, r->model, err);
+    return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
 }
 
 static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
                            struct uz_error *err)
 {
-    const struct uz_node *root = uz_torch_root(file);
     UZ_TRY(uz_metadata_read(&r->info->metadata, file, err));
     UZ_TRY(refuse_by_model_states(r, file, err));
     UZ_TRY(tell_layout(r, file, err));
+    UZ_TRY(read_experts(r, file, err));
     r->on_nvme =
         uz_node_is_str(uz_node_get(zero_option(file, "offload_optimizer"), "device"), "nvme");
     int64_t configured;
@@ -105,11 +141,12 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
         r->info->stage = (int)configured; /* files of the ranks tell better */
     if (r->layout == UZ_LAYOUT_STAGE12 || r->layout == UZ_LAYOUT_STAGE3) {
         int stage = r->layout == UZ_LAYOUT_STAGE3 ? 3 : 1;
-        UZ_TRY(uz_params_read(&r->params, r->model, file, uz_node_get(root, "param_shapes"), err));
-        UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, r->model, err));
+        UZ_TRY(read_params(r, file, err));
+        UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, &r->experts, r->model, err));
     }
     UZ_TRY(read_module(r, file, file_index, err));
-    UZ_TRY(uz_frozen_report_absent(file, r->model, r->notes, err));
+    UZ_TRY(add_experts(r, file, err));
+    UZ_TRY(uz_frozen_report_absent(file, &r->experts, r->model, r->notes, err));
     if (r->layout != UZ_LAYOUT_STAGE0)
         return UZ_OK;
     return uz_reading_join_stage0(r, file, file_index, err);

@@ -335,10 +335,6 @@ int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only
             return refuse(topology, shard->name, err,
                           "pipeline parallelism is not supported yet: this checkpoint keeps its "
                           "weights in layer files");
-        if (shard->kind == UZ_SHARD_EXPERT || shard->kind == UZ_SHARD_EXPERT_OPTIM)
-            return refuse(topology, shard->name, err,
-                          "mixture-of-experts (MoE) checkpoints with expert parallelism are not "
-                          "supported yet");
     }
     if (topology->has_offloaded_tensors && !lp_only)
         return refuse(topology, "offloaded_tensors", err,

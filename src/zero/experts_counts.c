@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many partitions the optimizer groups are cut into: the shard of rank 0 tells. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "zero/experts_impl.h"
+
+static int read_counts(struct uz_experts *experts, const struct uz_torch_file *file,
+                       struct uz_error *err)
+{
+    const struct uz_node *state = uz_node_get(uz_torch_root(file), "optimizer_state_dict");
+    const struct uz_seq *counts = uz_node_list(uz_node_get(state, "partition_count"));
+    if (!counts)
+        return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(file), UZ_NO_OFFSET,
+                          "has no proper 'partition_count'");
+    UZ_TRY(uz_alloc(&experts->partition_counts, counts->n, sizeof *experts->partition_counts, err));
+    experts->n_groups = counts->n;
+    for (size_t g = 0; g < counts->n; g++)
+        if (!uz_node_u64(counts->items[g], &experts->partition_counts[g]))
+            return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(file), UZ_NO_OFFSET,
+                              "has no proper 'partition_count'");
+    return UZ_OK;
+}
+
+int uz_experts_read_counts(struct uz_experts *experts, const struct uz_experts_request *request,
+                           struct uz_error *err)
+{
+    size_t n;
+    struct uz_torch_file *file;
+    const struct uz_shard_file *shard =
+        uz_topology_shards_of(request->topology, UZ_SHARD_OPTIM, request->mp, &n);
+    if (!shard)
+        return UZ_OK; /* all of them are missing, which is told when they are counted */
+    char *path = uz_shard_path(request->topology, shard);
+    if (!path)
+        return uz_fail_nomem(err, strlen(shard->name));
+    int rc = uz_torch_open(&file, path, request->limits, err);
+    free(path);
+    UZ_TRY(rc);
+    rc = read_counts(experts, file, err);
+    uz_torch_close(file);
+    return rc;
+}
