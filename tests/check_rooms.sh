@@ -10,7 +10,8 @@ status=0
 allowed_rooms() {
     case $1 in
     base | kernels | cli) ;;
-    layout | torch) echo base ;;
+    layout) echo base kernels ;;
+    torch) echo base ;;
     zero) echo base kernels layout torch ;;
     out) echo base layout torch ;;
     plan) echo base layout out ;;

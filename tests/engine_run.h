@@ -38,7 +38,9 @@ static inline void output_make(struct output *o, const struct uz_model *model,
 {
     const struct uz_safetensors_options options = {.max_shard_bytes = max_shard_bytes,
                                                    .max_header_bytes = 1000000};
-    rm_must(!uz_items_select(&o->items, model, policy, false, NULL), "items");
+    rm_must(!uz_items_select(&o->items, model, &(const struct uz_items_options){.policy = policy},
+                             NULL, NULL),
+            "items");
     rm_must(!uz_safetensors_layout(&o->out, &o->items, model, &options, NULL), "layout");
     output_paths(o);
 }
@@ -47,7 +49,9 @@ static inline void output_make(struct output *o, const struct uz_model *model,
 static inline void output_make_odd(struct output *o, const struct uz_model *model,
                                    enum uz_dtype_policy policy)
 {
-    rm_must(!uz_items_select(&o->items, model, policy, false, NULL), "items");
+    rm_must(!uz_items_select(&o->items, model, &(const struct uz_items_options){.policy = policy},
+                             NULL, NULL),
+            "items");
     ro_make(&o->out, &o->items, model);
     output_paths(o);
 }

@@ -130,7 +130,10 @@ static void test_tied_names(void)
         uint32_t tensor = add(&model, cases[i].holder, UZ_ROLE_PARAM, UZ_DTYPE_F32, 1, 3, 0);
         for (size_t k = 0; k < n_aliases; k++)
             add_alias(&model, cases[i].aliases[k], tensor);
-        CHECK_EQ_I64(uz_items_select(&items, &model, UZ_POLICY_FP32, false, NULL), UZ_OK);
+        CHECK_EQ_I64(uz_items_select(&items, &model,
+                                     &(const struct uz_items_options){.policy = UZ_POLICY_FP32},
+                                     NULL, NULL),
+                     UZ_OK);
         CHECK_EQ_U64(items.n, 1);
         CHECK_EQ_STR(items.items[0].name, cases[i].kept);
         CHECK_EQ_U64(items.items[0].nbytes, 12);
@@ -152,12 +155,20 @@ static void test_exclude_frozen(void)
     start(&model);
     uint32_t frozen = add(&model, "ice", UZ_ROLE_FROZEN, UZ_DTYPE_BF16, 2, 2, 3);
     add_alias(&model, "also.ice", frozen);
-    CHECK_EQ_I64(uz_items_select(&items, &model, UZ_POLICY_FP32, true, &err), UZ_ARG);
+    CHECK_EQ_I64(uz_items_select(&items, &model,
+                                 &(const struct uz_items_options){.policy = UZ_POLICY_FP32,
+                                                                  .exclude_frozen = true},
+                                 NULL, &err),
+                 UZ_ARG);
     uz_items_free(&items);
     add(&model, "steps", UZ_ROLE_BUFFER, UZ_DTYPE_I64, 0, 0, 0);
     add(&model, "fire", UZ_ROLE_PARAM, UZ_DTYPE_F64, 1, 2, 0);
     add(&model, "air", UZ_ROLE_FROZEN, UZ_DTYPE_BF16, 1, 0, 0); /* empty: not what is meant */
-    CHECK_EQ_I64(uz_items_select(&items, &model, UZ_POLICY_BF16, true, &err), UZ_OK);
+    CHECK_EQ_I64(uz_items_select(&items, &model,
+                                 &(const struct uz_items_options){.policy = UZ_POLICY_BF16,
+                                                                  .exclude_frozen = true},
+                                 NULL, &err),
+                 UZ_OK);
     CHECK_EQ_U64(items.n, 3);
     CHECK_EQ_U64(items.n_excluded, 1);
     CHECK_EQ_U64(items.n_dropped, 0);
@@ -165,7 +176,10 @@ static void test_exclude_frozen(void)
     CHECK_EQ_STR(items.items[1].name, "fire");
     CHECK_EQ_U64(items.items[1].tensor, 2);
     uz_items_free(&items);
-    CHECK_EQ_I64(uz_items_select(&items, &model, UZ_POLICY_BF16, false, &err), UZ_OK);
+    CHECK_EQ_I64(uz_items_select(&items, &model,
+                                 &(const struct uz_items_options){.policy = UZ_POLICY_BF16}, NULL,
+                                 &err),
+                 UZ_OK);
     CHECK_EQ_U64(items.n, 4);
     CHECK_EQ_U64(items.items[0].nbytes, 12);
     uz_items_free(&items);
@@ -259,7 +273,8 @@ static int lay_out(struct uz_out *out, struct uz_items *items, const struct uz_m
 {
     const struct uz_safetensors_options options = {.max_shard_bytes = max_shard_bytes,
                                                    .max_header_bytes = max_header_bytes};
-    int rc = uz_items_select(items, model, UZ_POLICY_FP32, false, err);
+    int rc = uz_items_select(items, model,
+                             &(const struct uz_items_options){.policy = UZ_POLICY_FP32}, NULL, err);
     *out = (struct uz_out){0};
     return rc < 0 ? rc : uz_safetensors_layout(out, items, model, &options, err);
 }

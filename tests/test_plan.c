@@ -211,7 +211,10 @@ static void check_random(unsigned flags)
         const struct uz_safetensors_options options = {
             .max_shard_bytes = rng_one_in(3) ? 0 : rng_range(1, 10000), .max_header_bytes = 100000};
         rm_make(&m, flags);
-        rm_must(!uz_items_select(&items, &m.model, (enum uz_dtype_policy)rng_below(4), false, NULL),
+        rm_must(!uz_items_select(
+                    &items, &m.model,
+                    &(const struct uz_items_options){.policy = (enum uz_dtype_policy)rng_below(4)},
+                    NULL, NULL),
                 "items");
         if (i % 2)
             rm_must(!uz_safetensors_layout(&out, &items, &m.model, &options, NULL), "layout");

@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "input.h"
+#include "names.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +23,13 @@ enum uz_precision {
     UZ_PRECISION_KEEP, /**< the dtype of the low-precision copy, rounded from the masters */
 };
 
+/** Why a name of the checkpoint is not in the output. */
+enum uz_left_out {
+    UZ_LEFT_OUT_FROZEN,    /**< frozen, and exclude_frozen is set */
+    UZ_LEFT_OUT_BY_RULES,  /**< the rules about names say so */
+    UZ_LEFT_OUT_STATELESS, /**< a state is wanted, and it has none: a buffer, frozen */
+};
+
 /** When the output is on the disk. */
 enum uz_durability {
     UZ_DURABLE_FULL, /**< contents and names, when the call returns */
@@ -32,12 +40,27 @@ enum uz_durability {
 /** What to do; start from uz_consolidate_options_default. Strings are borrowed. */
 struct uz_consolidate_options {
     struct uz_input_options input; /**< how to read the checkpoint */
-    enum uz_precision precision;   /**< default UZ_PRECISION_FP32 */
+    struct uz_name_rules names; /**< which names, and what they become; default: all as they are */
+    /**
+     * NULL (default): the weights. The name of an optimizer state (exp_avg): that state of all
+     * trained parameters, under their names. "all": weights and all states, each name with its
+     * state in front: "exp_avg/NAME", and "fp32/NAME" for weights and buffers whatever their dtype.
+     */
+    const char *state;
+    enum uz_precision precision; /**< default UZ_PRECISION_FP32 */
+    bool widen_buffers;          /**< float buffers become fp32; default: as stored */
+    bool untie; /**< all names of tied tensors are written, each with its own data; default false */
     uint64_t max_shard_bytes;      /**< tensor bytes of an output file; 0: one file; default 5e9 */
     bool exclude_frozen;           /**< leave frozen parameters out; default false */
     bool force;                    /**< replace outputs that exist; default false */
     enum uz_durability durability; /**< default UZ_DURABLE_FULL */
     uint64_t max_memory;           /**< bytes; 0 (default): no bound but what the defaults take */
+};
+
+/** A name of the checkpoint that is not in the output; tied names are listed elsewhere. */
+struct uz_left_out_name {
+    const char *name;
+    enum uz_left_out why;
 };
 
 /** One output file. */
@@ -58,6 +81,10 @@ struct uz_consolidate_summary {
     size_t n_files;
     uint64_t n_tensors; /**< written */
     uint64_t n_frozen_excluded;
+    const struct uz_left_out_name *left_out; /**< n_left_out names that are not in the output */
+    size_t n_left_out;
+    const char *const *renamed; /**< n_renamed pairs: old name, new name */
+    size_t n_renamed;
     uint64_t data_nbytes;   /**< of tensors in the output */
     uint64_t file_nbytes;   /**< of all output files */
     uint64_t memory_nbytes; /**< that the run uses at most, estimated */

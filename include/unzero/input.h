@@ -31,6 +31,12 @@ struct uz_input_options {
     const char *tag;               /**< folder in the checkpoint root; NULL: what `latest` names */
     const char *const *input_dirs; /**< further folders with shards of the same checkpoint */
     size_t n_input_dirs;
+    /**
+     * A JSON file that tells how the shards of tensor ranks are joined, with the keys of
+     * DeepSpeed's universal_checkpoint_info; it counts in place of what the checkpoint records.
+     * NULL: none.
+     */
+    const char *tp_map;
     enum uz_source source;   /**< default UZ_SOURCE_MASTERS */
     bool strict;             /**< what is else a warning about data is an error; see below */
     unsigned threads;        /**< 0 (default): the processors this process may use */

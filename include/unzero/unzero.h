@@ -8,6 +8,7 @@
 #include <unzero/error.h>
 #include <unzero/input.h>
 #include <unzero/limits.h>
+#include <unzero/linkage.h>
 #include <unzero/names.h>
 #include <unzero/version.h>
 

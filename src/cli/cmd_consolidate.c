@@ -18,7 +18,11 @@ enum option_id {
     OPT_FORMAT = OPTS_NO_LETTER,
     OPT_DTYPE,
     OPT_MAX_SHARD_SIZE,
+    OPT_STATE,
+    OPT_BUFFERS,
+    OPT_UNTIE,
     OPT_EXCLUDE_FROZEN,
+    OPT_SAFE,
 };
 
 static const struct opts_row rows[] = {
@@ -29,8 +33,16 @@ static const struct opts_row rows[] = {
      "keep: rounded to what the model was trained in"},
     {OPT_MAX_SHARD_SIZE, "max-shard-size", "SIZE",
      "tensor bytes of a file (default 5GB; 0: one file)"},
+    {OPT_STATE, "state", "NAME",
+     "that optimizer state, such as exp_avg, under the\n"
+     "names of the weights; all: weights and states,\n"
+     "named fp32/NAME, exp_avg/NAME, ..."},
+    {OPT_BUFFERS, "buffers", "TYPE", "keep (default): as stored; fp32: float ones widened"},
+    {OPT_UNTIE, "untie", NULL, "write tied weights under all their names"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen", NULL, "leave frozen parameters out"},
-    {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL}, /* as in zero_to_fp32.py */
+    /* As in zero_to_fp32.py; --max_shard_size, -t and --tag are the same anyway. */
+    {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL},
+    {OPT_SAFE, "safe-serialization", NULL, NULL},
 };
 
 static int take(void *to, const struct opts_command *command, int id, const char *value);
@@ -43,7 +55,8 @@ static const struct opts_group group = {
 };
 
 static const struct opts_group *const groups[] = {
-    &group, &opts_write_group, &opts_memory_group, &opts_input_group, &opts_talk_group,
+    &group,           &opts_write_group, &opts_memory_group, &opts_names_group, &opts_input_group,
+    &opts_talk_group,
 };
 
 static const struct opts_command command = {
@@ -61,6 +74,12 @@ static const struct opts_command command = {
              "      a single file of that name\n"
              "  unzero consolidate --dtype bf16 checkpoint-500 out/\n"
              "      rounded to bfloat16: half the size\n"
+             "  unzero consolidate --state exp_avg checkpoint-500 moments/\n"
+             "      Adam's first moments instead of the weights, under the same names\n"
+             "  unzero consolidate --include '^model\\.vision' --strip-prefix model. ckpt out/\n"
+             "      a part of the model, and without a prefix\n"
+             "  unzero consolidate --rename 's/layers\\.(\\d+)/h.\\1/' checkpoint-500 out/\n"
+             "      layers.0.weight becomes h.0.weight\n"
              "  unzero consolidate --tag global_step400 --dry-run checkpoint-500 out/\n"
              "      another step; only look whether it can be done, and how large it gets\n",
     .outro = "\n"
@@ -91,6 +110,7 @@ static const struct opts_word formats[] = {
 /* What the command line asks for. */
 struct request {
     struct opts_input input;
+    struct opts_names names;
     struct opts_write write;
     struct opts_memory memory;
     struct opts_talk talk;
@@ -117,6 +137,16 @@ static int take_dtype(struct request *request, const struct opts_command *cmd, c
     return rc;
 }
 
+static int take_buffers(struct request *request, const struct opts_command *cmd, const char *value)
+{
+    static const struct opts_word words[] = {{"keep", false}, {"fp32", true}};
+    int widen;
+    int rc = opts_read_word(cmd, "buffers", value, words, 2, 2, &widen);
+    if (rc == 0)
+        request->options.widen_buffers = widen;
+    return rc;
+}
+
 static int take(void *to, const struct opts_command *cmd, int id, const char *value)
 {
     struct request *request = to;
@@ -127,6 +157,16 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
         return take_dtype(request, cmd, value);
     case OPT_MAX_SHARD_SIZE:
         return opts_read_size(cmd, "max-shard-size", value, &request->options.max_shard_bytes);
+    case OPT_STATE:
+        request->options.state = value;
+        return 0;
+    case OPT_BUFFERS:
+        return take_buffers(request, cmd, value);
+    case OPT_UNTIE:
+        request->options.untie = true;
+        return 0;
+    case OPT_SAFE:
+        return take_format(cmd, "safetensors");
     default:
         request->options.exclude_frozen = true;
         return 0;
@@ -135,14 +175,15 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
 
 static int read_options(struct request *request, int argc, char **argv)
 {
-    void *const targets[] = {request, &request->write, &request->memory, &request->input,
-                             &request->talk};
+    void *const targets[] = {request,         &request->write, &request->memory,
+                             &request->names, &request->input, &request->talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
     uz_consolidate_options_default(&request->options);
     opts_input_init(&request->input);
     int rc = opts_parse(&command, argc, argv, targets);
     request->options.input = request->input.options;
+    request->options.names = request->names.rules;
     request->options.max_memory = request->memory.max_nbytes;
     request->options.durability = request->write.durability;
     request->options.force = request->write.force;
@@ -262,8 +303,11 @@ int cmd_consolidate(int argc, char **argv)
     if (rc == 0 && !opts_talk_help(&request.talk, &command)) {
         rc = read_arguments(&request, argc, argv);
         if (rc == 0)
+            rc = opts_names_check(&request.names, &command);
+        if (rc == 0)
             rc = convert(&request);
     }
+    opts_names_free(&request.names);
     opts_input_free(&request.input);
     return rc;
 }

@@ -3,6 +3,7 @@
 #include "cli/opts_input.h"
 
 #include "cli/command.h"
+#include "cli/message.h"
 
 enum { MAX_THREADS = 1024 };
 
@@ -147,6 +148,16 @@ void opts_names_free(struct opts_names *names)
     opts_list_free(&names->strip_prefixes);
     opts_list_free(&names->renames);
     names->rules = (struct uz_name_rules){0};
+}
+
+int opts_names_check(const struct opts_names *names, const struct opts_command *command)
+{
+    struct uz_error err;
+    if (uz_name_rules_check(&names->rules, &err) == UZ_OK)
+        return 0;
+    if (err.status == UZ_ARG)
+        return message_usage(command->name, "%s", err.message);
+    return message_failure(&err);
 }
 
 /* ---- Writing and memory ---- */

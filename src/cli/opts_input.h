@@ -30,6 +30,9 @@ struct opts_names {
 extern const struct opts_group opts_names_group; /* a structure of zeros is none given */
 void opts_names_free(struct opts_names *names);
 
+/* Can the rules be read? Returns 0, or an exit code after a message. */
+int opts_names_check(const struct opts_names *names, const struct opts_command *command);
+
 /* --sync, --dry-run, --force: commands that write. */
 struct opts_write {
     enum uz_durability durability;

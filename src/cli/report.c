@@ -43,6 +43,40 @@ static void print_tied(const struct uz_consolidate_summary *summary)
     }
 }
 
+/* "left out: 3 names, by --include or --exclude", and which. */
+static void print_left_out(const struct report *report, enum uz_left_out why, const char *reason)
+{
+    const struct uz_consolidate_summary *summary = report->summary;
+    uint64_t n = 0;
+    for (size_t i = 0; i < summary->n_left_out; i++)
+        n += summary->left_out[i].why == why;
+    if (n == 0)
+        return;
+    printf("left out: %s%s\n", text_count(n, "name").text, reason);
+    for (size_t i = 0; report->verbose && i < summary->n_left_out; i++) {
+        if (summary->left_out[i].why != why)
+            continue;
+        fputs("  ", stdout);
+        text_print(stdout, summary->left_out[i].name);
+        putchar('\n');
+    }
+}
+
+static void print_renamed(const struct report *report)
+{
+    const struct uz_consolidate_summary *summary = report->summary;
+    if (summary->n_renamed == 0)
+        return;
+    printf("renamed: %s\n", text_count(summary->n_renamed, "name").text);
+    for (size_t i = 0; report->verbose && i < summary->n_renamed; i++) {
+        fputs("  ", stdout);
+        text_print(stdout, summary->renamed[2 * i]);
+        fputs(" -> ", stdout);
+        text_print(stdout, summary->renamed[2 * i + 1]);
+        putchar('\n');
+    }
+}
+
 static void print_notes(const struct report *report)
 {
     const struct uz_consolidate_summary *summary = report->summary;
@@ -52,8 +86,10 @@ static void print_notes(const struct report *report)
         if (report->verbose || report->dry_run)
             print_tied(summary);
     }
-    if (summary->n_frozen_excluded > 0)
-        printf("left out: %s\n", text_count(summary->n_frozen_excluded, "frozen parameter").text);
+    print_left_out(report, UZ_LEFT_OUT_FROZEN, " of frozen parameters");
+    print_left_out(report, UZ_LEFT_OUT_BY_RULES, ", by --include or --exclude");
+    print_left_out(report, UZ_LEFT_OUT_STATELESS, " without that state, as of buffers");
+    print_renamed(report);
     if (summary->n_warnings > 0)
         printf("%s\n", text_count(summary->n_warnings, "warning").text);
 }

@@ -30,6 +30,35 @@ static cJSON *make_tied(struct json *b, const struct uz_consolidate_summary *sum
     return tied;
 }
 
+static cJSON *make_left_out(struct json *b, const struct uz_consolidate_summary *summary)
+{
+    static const char *const reasons[] = {
+        [UZ_LEFT_OUT_FROZEN] = "frozen",
+        [UZ_LEFT_OUT_BY_RULES] = "rules",
+        [UZ_LEFT_OUT_STATELESS] = "stateless",
+    };
+    cJSON *left_out = cJSON_CreateArray();
+    for (size_t i = 0; i < summary->n_left_out; i++) {
+        cJSON *name = cJSON_CreateObject();
+        json_put_text(b, name, "name", summary->left_out[i].name);
+        json_put_text(b, name, "why", reasons[summary->left_out[i].why]);
+        json_put(b, left_out, NULL, name);
+    }
+    return left_out;
+}
+
+static cJSON *make_renamed(struct json *b, const struct uz_consolidate_summary *summary)
+{
+    cJSON *renamed = cJSON_CreateArray();
+    for (size_t i = 0; i < summary->n_renamed; i++) {
+        cJSON *pair = cJSON_CreateObject();
+        json_put_text(b, pair, "from", summary->renamed[2 * i]);
+        json_put_text(b, pair, "to", summary->renamed[2 * i + 1]);
+        json_put(b, renamed, NULL, pair);
+    }
+    return renamed;
+}
+
 static void put_source(struct json *b, cJSON *to, const struct report *report)
 {
     const struct uz_consolidate_summary *summary = report->summary;
@@ -55,6 +84,8 @@ static void put_result(struct json *b, cJSON *to, const struct report *report)
     json_put_number(b, to, "threads", summary->threads);
     json_put(b, to, "tied", make_tied(b, summary));
     json_put_number(b, to, "frozen_excluded", summary->n_frozen_excluded);
+    json_put(b, to, "left_out", make_left_out(b, summary));
+    json_put(b, to, "renamed", make_renamed(b, summary));
     json_put_number(b, to, "overflows", summary->n_overflows);
     json_put_texts(b, to, "warnings", summary->warnings, summary->n_warnings);
     json_put_real(b, to, "seconds", report->seconds, 3);

@@ -3,6 +3,7 @@
 #include <unzero/consolidate.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/parallel.h"
 #include "check/rounding.h"
@@ -29,7 +30,7 @@ struct uz_consolidation {
     struct uz_engine_options engine;
     struct uz_stage_options stage;
     struct uz_output_file *files;
-    const char **tied;
+    const char **tied, **renamed;
     struct uz_consolidate_summary summary;
 };
 
@@ -47,6 +48,7 @@ static int read_source(struct uz_consolidation *job, const char *checkpoint, str
 {
     struct uz_zero_options options = {
         .input = job->options.input,
+        .state = job->options.state,
     };
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
 }
@@ -88,13 +90,20 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
         [UZ_PRECISION_FP16] = UZ_POLICY_FP16,
         [UZ_PRECISION_KEEP] = UZ_POLICY_KEEP,
     };
+    struct uz_items_options which = {
+        .policy = policies[job->options.precision],
+        .ties = job->options.untie ? UZ_TIES_COPIES : UZ_TIES_ONE_NAME,
+        .widen_buffers = job->options.widen_buffers,
+        .exclude_frozen = job->options.exclude_frozen,
+        .state = job->options.state,
+        .names = &job->options.names,
+    };
     struct uz_safetensors_options options = {
         .file_name = job->target.file_name,
         .max_shard_bytes = job->target.file_name ? 0 : job->options.max_shard_bytes,
         .max_header_bytes = job->options.input.limits.max_header_bytes,
     };
-    UZ_TRY(uz_items_select(&job->items, &job->model, policies[job->options.precision],
-                           job->options.exclude_frozen, err));
+    UZ_TRY(uz_items_select(&job->items, &job->model, &which, &job->notes, err));
     if (job->items.n_as_stored > 0)
         UZ_TRY(uz_warn_of_data(
             &job->notes, err,
@@ -106,6 +115,9 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
 /* A master that is not fp32 has no fp32 bits to give: the user should know. */
 static int warn_of_masters(struct uz_consolidation *job, struct uz_error *err)
 {
+    const struct uz_consolidate_options *options = &job->options;
+    if (options->input.source == UZ_SOURCE_LP || (options->state && strcmp(options->state, "all")))
+        return UZ_OK; /* masters were not asked for */
     for (size_t i = 0; i < job->model.n_tensors; i++) {
         const struct uz_tensor *tensor = &job->model.tensors[i];
         if (tensor->role == UZ_ROLE_PARAM && tensor->numel > 0 &&
@@ -167,6 +179,11 @@ static int describe_files(struct uz_consolidation *job, struct uz_error *err)
         job->tied[2 * i] = job->items.dropped[i].name;
         job->tied[2 * i + 1] = job->items.dropped[i].kept;
     }
+    UZ_TRY(uz_alloc(&job->renamed, 2 * (uint64_t)job->items.n_renamed, sizeof *job->renamed, err));
+    for (size_t i = 0; i < job->items.n_renamed; i++) {
+        job->renamed[2 * i] = job->items.renamed[i].from;
+        job->renamed[2 * i + 1] = job->items.renamed[i].to;
+    }
     return UZ_OK;
 }
 
@@ -182,6 +199,10 @@ static void summarize(struct uz_consolidation *job)
     summary->n_files = job->out.n_files;
     summary->n_tensors = job->items.n;
     summary->n_frozen_excluded = job->items.n_excluded;
+    summary->left_out = job->items.left_out;
+    summary->n_left_out = job->items.n_left_out;
+    summary->renamed = job->renamed;
+    summary->n_renamed = job->items.n_renamed;
     summary->data_nbytes = job->out.data_nbytes;
     summary->memory_nbytes =
         uz_run_memory(&job->engine, uz_tables_memory(&job->model, &job->items, &job->out));
@@ -286,5 +307,6 @@ void uz_consolidation_free(struct uz_consolidation *job)
     uz_target_path_free(&job->target);
     free(job->files);
     free(job->tied);
+    free(job->renamed);
     free(job);
 }

@@ -21,6 +21,8 @@ uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *i
                       model->cap_lp_pieces * sizeof *model->lp_pieces +
                       model->cap_aliases * sizeof *model->aliases;
     nbytes += items->n * sizeof *items->items + items->n_dropped * sizeof *items->dropped +
+              items->n_left_out * sizeof *items->left_out +
+              items->n_renamed * sizeof *items->renamed + uz_arena_used(items->arena) +
               out->cap_targets * sizeof *out->targets + out->cap_files * sizeof *out->files;
     for (size_t i = 0; i < out->n_files; i++)
         nbytes += out->files[i].head_nbytes;

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "engine/arith.h"
 #include "kernels/bswap.h"
 
 enum { BLOCK_NBYTES = 4096 }; /* of swapped elements, on the stack and in the first cache */
@@ -20,10 +21,10 @@ static enum uz_cast_id cast_of(enum uz_dtype from, enum uz_dtype to)
     }
 }
 
-/* Swaps into a block of its own: others may still want the bytes at src as they are. */
-static uint64_t swap_and_cast(uz_cast_fn cast, struct uz_conversion how,
-                              unsigned char *restrict dst, const unsigned char *restrict src,
-                              size_t n_elems)
+/* Swaps and divides in a block of its own: others may still want the bytes at src as they are. */
+static uint64_t convert_in_blocks(const struct uz_cast_ops *ops, struct uz_conversion how,
+                                  unsigned char *restrict dst, const unsigned char *restrict src,
+                                  size_t n_elems)
 {
     unsigned char block[BLOCK_NBYTES];
     size_t from_size = uz_dtype_size(how.from), to_size = uz_dtype_size(how.to);
@@ -31,8 +32,16 @@ static uint64_t swap_and_cast(uz_cast_fn cast, struct uz_conversion how,
     uint64_t n_overflows = 0;
     for (size_t done = 0, n; done < n_elems; done += n) {
         n = n_elems - done < elems_at_once ? n_elems - done : elems_at_once;
-        uz_bswap_copy(block, src + done * from_size, from_size, n);
-        n_overflows += cast(dst + done * to_size, block, n);
+        if (how.swap)
+            uz_bswap_copy(block, src + done * from_size, from_size, n);
+        else
+            memcpy(block, src + done * from_size, n * from_size);
+        if (uz_divides(how.divisor))
+            uz_arith_divide(ops, how.from, block, n, how.divisor);
+        if (how.from == how.to)
+            memcpy(dst + done * to_size, block, n * to_size);
+        else
+            n_overflows += ops->fn[cast_of(how.from, how.to)](dst + done * to_size, block, n);
     }
     return n_overflows;
 }
@@ -40,8 +49,8 @@ static uint64_t swap_and_cast(uz_cast_fn cast, struct uz_conversion how,
 uint64_t uz_convert_elems(const struct uz_cast_ops *ops, struct uz_conversion how,
                           void *restrict dst, const void *restrict src, size_t n_elems)
 {
-    if (how.from != how.to && how.swap)
-        return swap_and_cast(ops->fn[cast_of(how.from, how.to)], how, dst, src, n_elems);
+    if (uz_divides(how.divisor) || (how.from != how.to && how.swap))
+        return convert_in_blocks(ops, how, dst, src, n_elems);
     if (how.from != how.to)
         return ops->fn[cast_of(how.from, how.to)](dst, src, n_elems);
     if (how.swap)

@@ -10,11 +10,13 @@
 #include <unzero/dtype.h>
 
 #include "kernels/cast.h"
+#include "layout/piece.h"
 
 /* What happens to elements on their way. */
 struct uz_conversion {
     enum uz_dtype from, to; /* equal, or both castable */
     bool swap;              /* the bytes of each element at `src` are in the opposite order */
+    double divisor;         /* elements are divided by it, rounded to `from`; 0: they are not */
 };
 
 /*

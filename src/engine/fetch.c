@@ -4,6 +4,8 @@
 
 #include <limits.h>
 
+#include "engine/mean.h"
+
 int uz_fetch_init(struct uz_fetch *fetch, const struct uz_model *model, uint64_t buffer_nbytes,
                   unsigned n_fd_slots, struct uz_error *err)
 {
@@ -40,6 +42,9 @@ int uz_fetch_elems(struct uz_fetch *fetch, uint32_t index, uint64_t lo, uint64_t
 {
     const struct uz_model *model = fetch->gather.model;
     const struct uz_tensor *tensor = &model->tensors[index];
+    if (tensor->is_mean)
+        return uz_gather_mean(&fetch->gather, &fetch->copies, index, lo, lo + n_elems, to, out,
+                              err);
     const struct uz_region region = {
         .pieces = &model->pieces[tensor->first_piece],
         .n_pieces = tensor->n_pieces,
@@ -57,7 +62,7 @@ int uz_fetch_lp(struct uz_fetch *fetch, uint32_t index, uint64_t lo, uint64_t n_
     const struct uz_tensor *tensor = &model->tensors[index];
     const struct uz_region region = {
         .pieces = &model->lp_pieces[tensor->lp],
-        .n_pieces = 1,
+        .n_pieces = tensor->n_lp,
         .from = tensor->lp_dtype,
         .lo = lo,
         .hi = lo + n_elems,

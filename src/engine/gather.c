@@ -35,6 +35,7 @@ void uz_gather_free(struct uz_gather *gather)
         return; /* never initialised */
     uz_fd_cache_close(&gather->sources);
     free(gather->scratch);
+    free(gather->summands);
     *gather = (struct uz_gather){0};
 }
 
@@ -59,7 +60,8 @@ static void place_rows(struct uz_gather *gather, const struct uz_copy *copy,
 {
     const unsigned char *src = base + (copy->src - src_first);
     unsigned char *dst = gather->out + copy->dst;
-    const struct uz_conversion how = {.from = copy->from, .to = copy->to, .swap = copy->swap};
+    const struct uz_conversion how = {
+        .from = copy->from, .to = copy->to, .swap = copy->swap, .divisor = copy->divisor};
     for (uint64_t row = 0; row < copy->n_rows; row++)
         gather->n_overflows +=
             uz_convert_elems(gather->ops, how, dst + row * copy->dst_stride,
@@ -172,8 +174,8 @@ static int try_interleaved(struct uz_gather *gather, size_t i, size_t *end, stru
 
 static bool is_direct(const struct uz_copy *copy)
 {
-    return copy->from == copy->to && !copy->swap && copy->n_rows == 1 &&
-           copy->n_elems * uz_dtype_size(copy->from) >= DIRECT_NBYTES;
+    return copy->from == copy->to && !copy->swap && !uz_divides(copy->divisor) &&
+           copy->n_rows == 1 && copy->n_elems * uz_dtype_size(copy->from) >= DIRECT_NBYTES;
 }
 
 /* True if strides are such that the bytes between first and last row may be read in one go. */

@@ -13,9 +13,10 @@ struct uz_gather {
     const struct uz_cast_ops *ops;
     struct uz_fd_cache sources;
     uint64_t buffer_nbytes;
-    unsigned char *scratch; /* what was read and is not in its place yet; buffer_nbytes */
-    uint64_t n_overflows;   /* finite values that became infinite, in all calls */
-    struct uz_copy *copies; /* of the call */
+    unsigned char *scratch;  /* what was read and is not in its place yet; buffer_nbytes */
+    unsigned char *summands; /* of means; allocated when first needed */
+    uint64_t n_overflows;    /* finite values that became infinite, in all calls */
+    struct uz_copy *copies;  /* of the call */
     size_t n_copies;
     unsigned char *out;
 };

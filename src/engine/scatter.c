@@ -56,6 +56,7 @@ static int serve_piece(struct pass *pass, const struct uz_stream_piece *piece, s
     const struct uz_plan *plan = worker->plan;
     struct uz_conversion how = {.from = dtype_from(pass, piece),
                                 .to = plan->out->targets[piece->target].dtype};
+    how.divisor = piece->divisor;
     how.swap = uz_place_swaps(&plan->model->places[piece->place], how.from);
     size_t from_size = uz_dtype_size(how.from), to_size = uz_dtype_size(how.to);
     uint64_t begin = piece->src > pass->pos ? piece->src : pass->pos;
@@ -66,7 +67,7 @@ static int serve_piece(struct pass *pass, const struct uz_stream_piece *piece, s
     uint64_t dst = piece->dst + (begin - piece->src) / from_size * to_size;
     size_t n_elems = (size_t)(end - begin) / from_size;
     size_t elems_at_once = (size_t)worker->buffer_nbytes / to_size;
-    if (how.from == how.to && !how.swap)
+    if (how.from == how.to && !how.swap && !uz_divides(how.divisor))
         return write_target(worker, piece, dst, src, n_elems * to_size, err);
     for (size_t done = 0, n; done < n_elems; done += n) {
         n = n_elems - done < elems_at_once ? n_elems - done : elems_at_once;

@@ -1,36 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lp -> hp mapping: which part of a low-precision parameter lies where in a rank's partition of
- * the flat high-precision group (DeepSpeed: deepspeed/utils/mixed_precision_linkage.py and
- * tensor_fragment.py).
+ * The flat group: where its parameters begin, how long its partitions are and what is padding. The
+ * mapping of parameters to partitions itself is public: unzero/linkage.h.
  */
 #ifndef UZ_LAYOUT_LINKAGE_H
 #define UZ_LAYOUT_LINKAGE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
+#include <unzero/linkage.h>
+
 #include "base/error.h"
-
-/* A run of elements: the address of a fragment in a parameter or in a partition. */
-struct uz_fragment_address {
-    uint64_t start;
-    uint64_t numel;
-};
-
-/* The overlap of one parameter with one partition; both addresses have the same numel. */
-struct uz_hp_fragment {
-    struct uz_fragment_address lp; /* inside the parameter */
-    struct uz_fragment_address hp; /* inside the partition */
-};
-
-/*
- * The parameter occupies [offset, offset + numel) of the flat group, the partition
- * [part_start, part_start + part_size). True and the fragment if they share an element. A
- * zero-element parameter is never mapped. All sums must fit 64 bits (uz_flat_group_offsets checks).
- */
-bool uz_hp_fragment(uint64_t offset, uint64_t numel, uint64_t part_start, uint64_t part_size,
-                    struct uz_hp_fragment *fragment);
 
 /*
  * Offsets of n parameters in their flat group: one after another, each followed by its alignment

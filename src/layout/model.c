@@ -37,6 +37,8 @@ void uz_model_free(struct uz_model *model)
     free(model->tensors);
     free(model->pieces);
     free(model->lp_pieces);
+    free(model->layers);
+    free(model->layer_pieces);
     free(model->aliases);
     free(model->states);
     uz_map_free(model->names);
@@ -166,6 +168,7 @@ int uz_model_add_state_tensor(struct uz_model *model, uint32_t param, uint32_t s
     made.dtype = dtype;
     made.lp_dtype = UZ_DTYPE_INVALID;
     made.lp = UZ_NONE;
+    made.n_lp = 0;
     return append_tensor(model, &made, tensor, err);
 }
 
@@ -187,9 +190,44 @@ int uz_model_add_piece(struct uz_model *model, const struct uz_piece *piece, str
 int uz_model_set_lp(struct uz_model *model, uint32_t tensor, enum uz_dtype dtype,
                     const struct uz_piece *piece, struct uz_error *err)
 {
-    model->tensors[tensor].lp_dtype = dtype;
-    model->tensors[tensor].lp = (uint32_t)model->n_lp_pieces;
+    model->tensors[tensor].lp = UZ_NONE;
+    model->tensors[tensor].n_lp = 0;
+    return uz_model_add_lp_piece(model, tensor, dtype, piece, err);
+}
+
+int uz_model_add_lp_piece(struct uz_model *model, uint32_t index, enum uz_dtype dtype,
+                          const struct uz_piece *piece, struct uz_error *err)
+{
+    struct uz_tensor *tensor = &model->tensors[index];
+    tensor->lp_dtype = dtype;
+    if (tensor->n_lp == 0)
+        tensor->lp = (uint32_t)model->n_lp_pieces;
+    tensor->n_lp++;
     return append_piece(&model->lp_pieces, &model->n_lp_pieces, &model->cap_lp_pieces, piece, err);
+}
+
+int uz_model_add_layer(struct uz_model *model, const struct uz_layer *layer, uint32_t *index,
+                       struct uz_error *err)
+{
+    struct uz_layer *made;
+    if (model->n_layers >= UZ_NONE)
+        return uz_fail(err, UZ_LIMIT, "more than %u copies of tensors", UZ_NONE - 1);
+    *index = (uint32_t)model->n_layers;
+    UZ_TRY(UZ_APPEND(model->layers, model->n_layers, model->cap_layers, &made, err));
+    *made = *layer;
+    made->first_piece = model->n_layer_pieces;
+    made->n_pieces = 0;
+    return UZ_OK;
+}
+
+int uz_model_add_layer_piece(struct uz_model *model, const struct uz_piece *piece,
+                             struct uz_error *err)
+{
+    if (piece->n_elems == 0)
+        return UZ_OK;
+    model->layers[model->n_layers - 1].n_pieces++;
+    return append_piece(&model->layer_pieces, &model->n_layer_pieces, &model->cap_layer_pieces,
+                        piece, err);
 }
 
 int uz_model_strided_map(struct uz_model *model, unsigned ndim, const uint64_t *shape,
@@ -294,6 +332,10 @@ static int apply_order(struct uz_model *model, const struct ranked *order, struc
         model->pieces[i].tensor = new_index[model->pieces[i].tensor];
     for (size_t i = 0; i < model->n_lp_pieces; i++)
         model->lp_pieces[i].tensor = new_index[model->lp_pieces[i].tensor];
+    for (size_t i = 0; i < model->n_layer_pieces; i++)
+        model->layer_pieces[i].tensor = new_index[model->layer_pieces[i].tensor];
+    for (size_t i = 0; i < model->n_layers; i++)
+        model->layers[i].tensor = new_index[model->layers[i].tensor];
     for (size_t i = 0; i < model->n_aliases; i++)
         model->aliases[i].tensor = new_index[model->aliases[i].tensor];
     free(model->tensors);
@@ -348,6 +390,91 @@ static int by_place(const void *a, const void *b)
     return left_begin < right_begin ? -1 : left_begin > right_begin;
 }
 
+/* Where a layer goes; its old number is what others name it by. */
+struct ranked_layer {
+    struct uz_layer layer;
+    uint32_t old_index;
+};
+
+static int by_tensor(const void *a, const void *b)
+{
+    const struct ranked_layer *left = a, *right = b;
+    if (left->layer.tensor != right->layer.tensor)
+        return left->layer.tensor < right->layer.tensor ? -1 : 1;
+    return left->old_index < right->old_index ? -1 : 1;
+}
+
+/* Puts the layers into the order of tensors. */
+static int sort_layers(struct uz_model *model, struct uz_error *err)
+{
+    struct ranked_layer *order;
+    uint32_t *new_index;
+    UZ_TRY(uz_alloc(&order, model->n_layers, sizeof *order, err));
+    int rc = uz_alloc(&new_index, model->n_layers, sizeof *new_index, err);
+    if (rc < 0) {
+        free(order);
+        return rc;
+    }
+    for (uint32_t i = 0; i < model->n_layers; i++)
+        order[i] = (struct ranked_layer){model->layers[i], i};
+    qsort(order, model->n_layers, sizeof *order, by_tensor);
+    for (uint32_t i = 0; i < model->n_layers; i++)
+        new_index[order[i].old_index] = i;
+    for (size_t i = 0; i < model->n_layers; i++) {
+        model->layers[i] = order[i].layer;
+        if (model->layers[i].base != UZ_NONE)
+            model->layers[i].base = new_index[model->layers[i].base];
+    }
+    free(new_index);
+    free(order);
+    return UZ_OK;
+}
+
+/* Copies of elements that the tensor does not have cannot be. */
+static int check_layer(const struct uz_model *model, const struct uz_layer *layer,
+                       const struct uz_piece *pieces, struct uz_error *err)
+{
+    const struct uz_tensor *tensor = &model->tensors[layer->tensor];
+    uint64_t first, end;
+    if (layer->op == UZ_LAYER_MEAN)
+        return uz_pieces_cover(pieces, layer->n_pieces, tensor->numel, tensor->name, err);
+    for (uint64_t i = 0; i < layer->n_pieces; i++) {
+        uz_piece_span(&pieces[i], &first, &end);
+        if (end > tensor->numel)
+            return uz_fail(err, UZ_MISMATCH, "%s: %s holds more elements than its shape has",
+                           tensor->name, layer->rank);
+    }
+    return UZ_OK;
+}
+
+static int finish_layers(struct uz_model *model, struct uz_error *err)
+{
+    if (model->n_layers == 0)
+        return UZ_OK;
+    UZ_TRY(sort_layers(model, err));
+    for (uint32_t i = 0; i < model->n_layers; i++) {
+        const struct uz_layer *layer = &model->layers[i];
+        struct uz_tensor *tensor = &model->tensors[layer->tensor];
+        struct uz_piece *pieces = layer->n_pieces ? &model->layer_pieces[layer->first_piece] : NULL;
+        if (layer->n_pieces > 1)
+            qsort(pieces, layer->n_pieces, sizeof *pieces, by_place);
+        if (tensor->n_layers++ == 0)
+            tensor->first_layer = i;
+        tensor->is_mean |= layer->op == UZ_LAYER_MEAN;
+        UZ_TRY(check_layer(model, layer, pieces, err));
+    }
+    return UZ_OK;
+}
+
+static int finish_lp(struct uz_model *model, const struct uz_tensor *tensor, struct uz_error *err)
+{
+    if (tensor->n_lp <= 1)
+        return UZ_OK; /* set as a whole */
+    struct uz_piece *pieces = &model->lp_pieces[tensor->lp];
+    qsort(pieces, tensor->n_lp, sizeof *pieces, by_place);
+    return uz_pieces_cover(pieces, tensor->n_lp, tensor->numel, tensor->name, err);
+}
+
 int uz_model_finish(struct uz_model *model, struct uz_error *err)
 {
     if (model->n_tensors > 0)
@@ -366,6 +493,7 @@ int uz_model_finish(struct uz_model *model, struct uz_error *err)
         const struct uz_piece *pieces =
             tensor->n_pieces ? &model->pieces[tensor->first_piece] : NULL;
         UZ_TRY(uz_pieces_cover(pieces, tensor->n_pieces, tensor->numel, tensor->name, err));
+        UZ_TRY(finish_lp(model, tensor, err));
     }
-    return UZ_OK;
+    return finish_layers(model, err);
 }

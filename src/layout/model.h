@@ -39,6 +39,26 @@ enum uz_role {
 /* Number of the state that a weight is of itself: uz_model.states[UZ_STATE_WEIGHT] is "fp32". */
 enum { UZ_STATE_WEIGHT = 0 };
 
+/* What a further set of pieces of a tensor is to it. */
+enum uz_layer_op {
+    UZ_LAYER_EQUAL, /* copies of some of its elements, which must be equal bit for bit */
+    UZ_LAYER_MEAN,  /* other values of all of its elements: the tensor is the mean of all */
+};
+
+/*
+ * A further set of pieces. The values of a tensor are those of its own pieces, or with layers of
+ * UZ_LAYER_MEAN the sum of theirs and the layers', in that order and in the stored dtype, divided
+ * by the number of summands. Layers of UZ_LAYER_EQUAL are for the proof (check/replicas.h).
+ */
+struct uz_layer {
+    uint32_t tensor;
+    enum uz_layer_op op;
+    uint32_t base;    /* EQUAL: the layer it is a copy of, UZ_NONE for the tensor's own pieces */
+    const char *rank; /* whose pieces they are, for messages: "tensor rank 1" */
+    const char *base_rank;          /* and whose those are that they must be equal to */
+    uint64_t first_piece, n_pieces; /* of layer_pieces, sorted */
+};
+
 struct uz_tensor {
     const char *name; /* of the parameter or buffer; a state has that of its parameter */
     enum uz_role role;
@@ -50,7 +70,10 @@ struct uz_tensor {
     unsigned ndim;
     const uint64_t *shape;
     uint64_t numel;
-    uint32_t lp;          /* index into lp_pieces of the whole low-precision copy, or UZ_NONE */
+    uint32_t lp; /* lp_pieces [lp, lp + n_lp), sorted, cover the low-precision copy; or UZ_NONE */
+    uint32_t n_lp;
+    uint32_t first_layer, n_layers;
+    bool is_mean;         /* has layers of UZ_LAYER_MEAN */
     uint64_t first_piece; /* pieces [first_piece, first_piece + n_pieces), sorted, cover it */
     uint64_t n_pieces;
 };
@@ -77,6 +100,10 @@ struct uz_model {
     size_t n_pieces, cap_pieces;
     struct uz_piece *lp_pieces;
     size_t n_lp_pieces, cap_lp_pieces;
+    struct uz_layer *layers; /* in the order of tensors once finished */
+    size_t n_layers, cap_layers;
+    struct uz_piece *layer_pieces;
+    size_t n_layer_pieces, cap_layer_pieces;
     struct uz_alias *aliases;
     size_t n_aliases, cap_aliases;
     const char **states; /* names of the states that tensors are of; "fp32" is the weight itself */
@@ -122,6 +149,22 @@ int uz_model_set_lp(struct uz_model *model, uint32_t tensor, enum uz_dtype dtype
                     const struct uz_piece *piece, struct uz_error *err);
 
 /*
+ * Adds a piece of a tensor's low-precision copy; all of one tensor must be added one after another,
+ * and cover it.
+ */
+int uz_model_add_lp_piece(struct uz_model *model, uint32_t tensor, enum uz_dtype dtype,
+                          const struct uz_piece *piece, struct uz_error *err);
+
+/* Adds a layer without pieces, whose texts live as long as the model; its number, for `base` of
+ * others, in *index. */
+int uz_model_add_layer(struct uz_model *model, const struct uz_layer *layer, uint32_t *index,
+                       struct uz_error *err);
+
+/* Adds a piece of the layer that was added last. */
+int uz_model_add_layer_piece(struct uz_model *model, const struct uz_piece *piece,
+                             struct uz_error *err);
+
+/*
  * A map for a whole tensor that is stored with strides (in elements). Lives as long as the model.
  */
 int uz_model_strided_map(struct uz_model *model, unsigned ndim, const uint64_t *shape,
@@ -137,7 +180,8 @@ bool uz_model_find(const struct uz_model *model, const char *name, size_t name_n
 
 /*
  * Sorts tensors by state (the weights first) and order, pieces by tensor and place, aliases by
- * order, and proves that each tensor is covered exactly.
+ * order, and proves that each tensor is covered exactly, by its own pieces and by every layer of
+ * UZ_LAYER_MEAN.
  */
 int uz_model_finish(struct uz_model *model, struct uz_error *err);
 

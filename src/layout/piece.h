@@ -22,7 +22,14 @@ struct uz_shard_map {
     const uint64_t *shape;
     const uint64_t *dst_stride;
     const uint64_t *src_stride;
+    double divisor; /* what the stored elements are divided by, in their dtype; 0: nothing */
 };
+
+/* True if elements are to be divided. */
+static inline bool uz_divides(double divisor)
+{
+    return divisor > 0 || divisor < 0;
+}
 
 /*
  * A flat interval [lo, lo + n_elems) of a shard, seen through an affine map. Without a map the

@@ -49,6 +49,7 @@ static int add_piece(const struct uz_piece *piece, uint64_t lo, uint64_t hi, uin
             .dst = dst,
             .n_elems = run.n_elems,
             .n_rows = 1,
+            .divisor = piece->map ? piece->map->divisor : 0,
         };
     }
     return UZ_OK;

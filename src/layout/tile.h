@@ -21,6 +21,7 @@ struct uz_tile {
     uint64_t n_elems;
     uint64_t n_rows;
     uint64_t src_stride, dst_stride;
+    double divisor; /* see struct uz_shard_map */
 };
 
 /* A list that is emptied and filled again for each chunk of work. */

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "base/mem.h"
+
 void uz_copies_free(struct uz_copies *copies)
 {
     free(copies->items);
@@ -27,6 +29,7 @@ static struct uz_copy copy_of(const struct uz_model *model, const struct uz_tile
         .n_rows = tile->n_rows,
         .src_stride = tile->src_stride * from_size,
         .dst_stride = tile->dst_stride * to_size,
+        .divisor = tile->divisor,
     };
 }
 
@@ -45,13 +48,43 @@ int uz_copies_add(struct uz_copies *copies, const struct uz_model *model,
     return UZ_OK;
 }
 
+/* Where element i of a shard lies in the storage, from element 0. */
+static uint64_t src_distance(const struct uz_shard_map *map, uint64_t i)
+{
+    uint64_t distance = 0;
+    for (unsigned j = map->ndim; j-- > 0;) {
+        distance += i % map->shape[j] * map->src_stride[j];
+        i /= map->shape[j];
+    }
+    return distance;
+}
+
+/* Elements of the storage that a piece reaches over, from its first one. */
+static bool find_extent(const struct uz_piece *piece, uint64_t *extent)
+{
+    const struct uz_shard_map *map = piece->map;
+    uint64_t step;
+    bool upwards = true;
+    *extent = map ? 0 : piece->n_elems - 1;
+    for (unsigned j = map ? map->ndim : 0; j-- > 0;) {
+        upwards &= map->shape[j] == 1 || map->src_stride[j] > *extent;
+        if (!uz_mul_u64(map->shape[j] - 1, map->src_stride[j], &step) ||
+            !uz_add_u64(*extent, step, extent))
+            return false;
+    }
+    if (map && upwards) /* then its last element is the furthest, and it may be a part only */
+        *extent = src_distance(map, piece->lo + piece->n_elems - 1) - src_distance(map, piece->lo);
+    return true;
+}
+
 static int check_piece(const struct uz_model *model, const struct uz_piece *piece,
                        enum uz_dtype dtype, struct uz_error *err)
 {
     const struct uz_place *place = &model->places[piece->storage];
-    uint64_t room = place->nbytes / uz_dtype_size(dtype);
-    if (piece->map || (piece->src <= room && piece->n_elems <= room - piece->src))
-        return UZ_OK; /* a mapped piece is a view that was checked when it was resolved */
+    uint64_t room = place->nbytes / uz_dtype_size(dtype), extent;
+    if (piece->n_elems == 0 ||
+        (find_extent(piece, &extent) && piece->src <= room && extent < room - piece->src))
+        return UZ_OK;
     return uz_fail_at(err, UZ_CORRUPT, model->files[place->file], UZ_NO_OFFSET,
                       "%s: a piece of it reaches past the end of its storage",
                       model->tensors[piece->tensor].name);
@@ -62,10 +95,13 @@ int uz_check_pieces(const struct uz_model *model, struct uz_error *err)
     for (size_t i = 0; i < model->n_pieces; i++)
         UZ_TRY(check_piece(model, &model->pieces[i], model->tensors[model->pieces[i].tensor].dtype,
                            err));
+    for (size_t i = 0; i < model->n_layer_pieces; i++)
+        UZ_TRY(check_piece(model, &model->layer_pieces[i],
+                           model->tensors[model->layer_pieces[i].tensor].dtype, err));
     for (size_t i = 0; i < model->n_tensors; i++) {
         const struct uz_tensor *tensor = &model->tensors[i];
-        if (tensor->lp != UZ_NONE)
-            UZ_TRY(check_piece(model, &model->lp_pieces[tensor->lp], tensor->lp_dtype, err));
+        for (uint32_t k = 0; k < tensor->n_lp; k++)
+            UZ_TRY(check_piece(model, &model->lp_pieces[tensor->lp + k], tensor->lp_dtype, err));
     }
     return UZ_OK;
 }

@@ -19,6 +19,7 @@ struct uz_copy {
     uint64_t dst; /* in the memory */
     uint64_t n_elems, n_rows;
     uint64_t src_stride, dst_stride;
+    double divisor; /* what the elements are divided by before they are cast; 0: nothing */
 };
 
 /* A list that is emptied and filled again for each chunk of work. */

@@ -50,6 +50,7 @@ void uz_plan_free(struct uz_plan *plan)
 void uz_chunk_free(struct uz_chunk *chunk)
 {
     uz_copies_free(&chunk->copies);
+    free(chunk->means);
     free(chunk->spans);
     free(chunk->parts);
     *chunk = (struct uz_chunk){0};
@@ -101,6 +102,16 @@ static int add_target(const struct uz_plan *plan, struct uz_chunk *chunk,
         .lo = target->lo + (begin - target->offset) / size,
         .hi = target->lo + (end - target->offset) / size,
     };
+    if (tensor->is_mean) {
+        struct uz_mean *mean;
+        UZ_TRY(UZ_APPEND(chunk->means, chunk->n_means, chunk->cap_means, &mean, err));
+        *mean = (struct uz_mean){.tensor = target->tensor,
+                                 .to = target->dtype,
+                                 .lo = region.lo,
+                                 .hi = region.hi,
+                                 .dst = begin - chunk->offset};
+        return UZ_OK;
+    }
     return uz_copies_add(&chunk->copies, plan->model, &region, target->dtype, begin - chunk->offset,
                          err);
 }
@@ -143,6 +154,7 @@ int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *c
     if (chunk->nbytes > plan->chunk_nbytes)
         chunk->nbytes = plan->chunk_nbytes;
     chunk->copies.n = 0;
+    chunk->n_means = 0;
     chunk->n_spans = 0;
     chunk->n_parts = 0;
     size_t end = file->first_target + file->n_targets;

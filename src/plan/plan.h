@@ -47,6 +47,7 @@ struct uz_stream_piece {
     uint64_t src;  /* byte in the storage, a multiple of the element size */
     uint64_t dst;  /* byte in the target */
     uint64_t n_elems;
+    double divisor; /* see struct uz_copy */
 };
 
 /* stream_pieces [first, first + n) draw on one storage, with ascending `src`. */
@@ -76,13 +77,24 @@ struct uz_target_part {
     uint64_t begin, end;
 };
 
+/* Elements [lo, hi) of a tensor that is a mean (uz_tensor.is_mean), from byte `dst` of a chunk on.
+ */
+struct uz_mean {
+    uint32_t tensor;
+    enum uz_dtype to;
+    uint64_t lo, hi;
+    uint64_t dst;
+};
+
 /* One chunk, described; reused from chunk to chunk by one thread. */
 struct uz_chunk {
     uint32_t file;
     uint64_t offset; /* of the chunk in the output file */
     uint64_t nbytes;
-    struct uz_copies copies; /* cover the spans exactly */
-    struct uz_span *spans;   /* what is to be written; usually the whole chunk */
+    struct uz_copies copies; /* with the means they cover the spans exactly */
+    struct uz_mean *means;
+    size_t n_means, cap_means;
+    struct uz_span *spans; /* what is to be written; usually the whole chunk */
     size_t n_spans, cap_spans;
     struct uz_target_part *parts; /* what the spans hold, if the file has checksums; else none */
     size_t n_parts, cap_parts;

@@ -76,6 +76,7 @@ static int add_run(struct lister *lister, const struct uz_piece *piece, const st
         .src = src,
         .dst = dst,
         .n_elems = run->n_elems,
+        .divisor = piece->map ? piece->map->divisor : 0,
     };
     return UZ_OK;
 }
@@ -85,7 +86,7 @@ static int add_target(struct lister *lister, struct uz_error *err)
     struct uz_plan *plan = lister->plan;
     const struct uz_target *target = &plan->out->targets[lister->target];
     const struct uz_tensor *tensor = &plan->model->tensors[target->tensor];
-    if (!needs_stream(plan->model, tensor))
+    if (tensor->is_mean || !needs_stream(plan->model, tensor))
         return UZ_OK;
     plan->streamed[lister->target] = true;
     for (uint64_t i = 0; i < tensor->n_pieces; i++) {

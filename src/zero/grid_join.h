@@ -3,14 +3,28 @@
 #ifndef UZ_ZERO_GRID_JOIN_H
 #define UZ_ZERO_GRID_JOIN_H
 
+#include "base/notes.h"
 #include "layout/model.h"
 #include "zero/grid.h"
+#include "zero/tp_rules.h"
+
+struct uz_grid_sources {
+    struct uz_grid grid;
+    const struct uz_model *const *slices; /* finished, of all model-parallel ranks in order */
+    /* pipelines: of each tensor rank what its layer files hold (pipe_layers.h); else NULL */
+    const struct uz_model *const *layers;
+    struct uz_tp_rules *const *rules; /* of each pipeline stage; NULL entries: none are recorded */
+    const char *tp_map;               /* the user's file of rules, or NULL */
+    const struct uz_limits *limits;
+};
 
 /*
- * `slices` are the finished models of all model-parallel ranks, in their order. Fills the empty
- * model, which is not finished yet.
+ * Fills the empty model, which is not finished yet. Each name becomes one tensor: stages of a
+ * pipeline hold different ones, and what two hold under one name is tied and must be equal; tensor
+ * ranks' shards are joined as the rules tell, optimizer states and low-precision copies like their
+ * parameters.
  */
-int uz_grid_join(struct uz_model *model, const struct uz_grid *grid,
-                 const struct uz_model *const *slices, struct uz_error *err);
+int uz_grid_join(struct uz_model *model, const struct uz_grid_sources *sources,
+                 struct uz_notes *notes, struct uz_error *err);
 
 #endif

@@ -227,18 +227,58 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
     return UZ_OK;
 }
 
-static int join_slices(struct checkpoint *c, struct uz_error *err)
+/* The rules for tensor parallelism that a stage's first rank records; NULL if there are none. */
+static int read_rules(const struct checkpoint *c, uint32_t pp, struct uz_tp_rules **rules,
+                      struct uz_error *err)
 {
-    const struct uz_model **models;
-    if (!c->own)
-        return UZ_OK;
-    UZ_TRY(uz_alloc(&models, c->n_slices, sizeof *models, err));
+    struct uz_torch_file *file;
+    const char *path = path_of(c, pp * c->grid.tp);
+    UZ_TRY(uz_torch_open(&file, path, &c->options->input.limits, err));
+    const struct uz_node *info = uz_node_get(uz_torch_root(file), "universal_checkpoint_info");
+    const struct uz_dict *dict = uz_node_dict(info);
+    int rc = UZ_OK;
+    if (info && !uz_node_is_none(info) && !(dict && dict->n == 0))
+        rc = uz_tp_rules_read(rules, info, "universal_checkpoint_info", &c->options->input.limits,
+                              err);
+    uz_torch_close(file);
+    return rc < 0 ? uz_error_in_file(err, rc, path) : UZ_OK;
+}
+
+/* Joins what the ranks' models hold; `models` and `rules` are room for pointers. */
+static int join_own(struct checkpoint *c, const struct uz_model **models,
+                    struct uz_tp_rules **rules, struct uz_error *err)
+{
+    struct uz_grid_sources sources = {
+        .grid = c->grid,
+        .slices = models,
+        .rules = rules,
+        .tp_map = c->options->input.tp_map,
+        .limits = &c->options->input.limits,
+    };
     for (uint32_t i = 0; i < c->n_slices; i++)
         models[i] = &c->own[i].model;
-    int rc = uz_grid_join(c->model, &c->grid, models, err);
-    free(models);
-    UZ_TRY(rc);
+    for (uint32_t pp = 0; pp < c->grid.pp; pp++)
+        UZ_TRY(read_rules(c, pp, &rules[pp], err));
+    UZ_TRY(uz_grid_join(c->model, &sources, c->notes, err));
     return uz_model_finish(c->model, err);
+}
+
+static int join_slices(struct checkpoint *c, struct uz_error *err)
+{
+    const struct uz_model **models = NULL;
+    struct uz_tp_rules **rules = NULL;
+    if (!c->own)
+        return UZ_OK;
+    int rc = uz_alloc(&models, c->n_slices, sizeof *models, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&rules, c->grid.pp, sizeof *rules, err);
+    if (rc == UZ_OK)
+        rc = join_own(c, models, rules, err);
+    for (uint32_t pp = 0; rules && pp < c->grid.pp; pp++)
+        uz_tp_rules_free(rules[pp]);
+    free(rules);
+    free(models);
+    return rc;
 }
 
 static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_error *err)

@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-consolidate --dt bf16 --max-s 0 --exclude "$FROZEN" out
+consolidate --dt bf16 --max-s 0 --exclude-f "$FROZEN" out
 holds out model.safetensors
