@@ -53,13 +53,34 @@ static int read_source(struct uz_consolidation *job, const char *checkpoint, str
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
 }
 
+/* Without doubts in the metadata, what differs are values that do not belong together. */
+static int fail_experts(const struct uz_consolidation *job, const struct uz_rounding *rounding,
+                        struct uz_error *err)
+{
+    const struct uz_model *model = &job->model;
+    return uz_fail_at(err, UZ_MISMATCH,
+                      model->files[model->places[rounding->worst_storage].file], UZ_NO_OFFSET,
+                      "holds other weights than the low-precision copy of %s, the name of which "
+                      "tells the expert: %.0f%% of the rounded masters differ (of %llu elements "
+                      "compared in all tensors, %llu differ); files of different ranks or saves "
+                      "are mixed",
+                      model->tensors[rounding->worst_tensor].name, rounding->worst_share * 100,
+                      (unsigned long long)rounding->n_compared,
+                      (unsigned long long)rounding->n_differ);
+}
+
 /* Where the metadata leaves doubts whether the shards belong together, the values must tell. */
 static int prove_values(struct uz_consolidation *job, struct uz_error *err)
 {
     struct uz_rounding rounding;
-    if (!job->info.round_robin && !job->info.steps_differ)
+    bool doubtful = job->info.round_robin || job->info.steps_differ;
+    if (!doubtful && !job->info.has_experts)
         return UZ_OK;
     UZ_TRY(uz_check_rounding(&job->model, PROOF_ELEMS, &rounding, err));
+    if (!doubtful && rounding.n_differ > 0)
+        return fail_experts(job, &rounding, err);
+    if (!doubtful)
+        return UZ_OK;
     if (rounding.n_differ > 0)
         return uz_fail(err, UZ_MISMATCH,
                        "the fp32 weights do not belong to the low-precision ones: of %llu elements "

@@ -17,9 +17,3 @@ void uz_expert_place(const struct uz_expert_ranks *ranks, uint64_t rank, uint64_
     *ep_rank = ranks->data_first ? rank / n_parts : rank % ranks->ep;
     *part = ranks->data_first ? rank % n_parts : rank / ranks->ep;
 }
-
-uint64_t uz_expert_rank(const struct uz_expert_ranks *ranks, uint64_t ep_rank, uint64_t part)
-{
-    uint64_t n_parts = ranks->dp / ranks->ep;
-    return ranks->data_first ? ep_rank * n_parts + part : part * ranks->ep + ep_rank;
-}

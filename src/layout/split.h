@@ -43,9 +43,6 @@ struct uz_expert_ranks {
 void uz_expert_place(const struct uz_expert_ranks *ranks, uint64_t rank, uint64_t *ep_rank,
                      uint64_t *part);
 
-/* The rank that holds a partition of an expert-parallel rank. */
-uint64_t uz_expert_rank(const struct uz_expert_ranks *ranks, uint64_t ep_rank, uint64_t part);
-
 /*
  * DeepSpeed's round robin (zero_optimization.round_robin_gradients) puts parameter i of a group of
  * n into bucket i % dp and joins the buckets. Gives for each place in that joined order the index i

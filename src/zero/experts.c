@@ -307,6 +307,7 @@ void uz_experts_free(struct uz_experts *experts)
     free(experts->layers);
     free(experts->copies);
     free(experts->partition_counts);
+    free(experts->group_names);
     uz_arena_free(experts->arena);
     *experts = (struct uz_experts){0};
 }

@@ -52,6 +52,7 @@ struct uz_experts {
     struct uz_expert_copy *copies; /* by layer, expert, and order in the file */
     size_t n_copies, cap_copies;
     uint64_t *partition_counts; /* of each optimizer group, if there are native experts */
+    const char **group_names;   /* and its name; NULL if it has none */
     size_t n_groups;
 };
 

@@ -173,12 +173,35 @@ static int add_layers(struct adder *a, struct uz_error *err)
     return UZ_OK;
 }
 
+/*
+ * Under ZeRO 3 nothing holds low-precision copies of experts; if all other parameters are of one
+ * type, experts are, too.
+ */
+static void follow_dtype(const struct uz_experts *experts, struct uz_model *model)
+{
+    enum uz_dtype dtype = UZ_DTYPE_INVALID;
+    bool agree = true;
+    for (size_t i = 0; i < model->n_tensors; i++) {
+        const struct uz_tensor *tensor = &model->tensors[i];
+        if (tensor->role != UZ_ROLE_PARAM || tensor->lp_dtype == UZ_DTYPE_INVALID)
+            continue;
+        agree = agree && (dtype == UZ_DTYPE_INVALID || dtype == tensor->lp_dtype);
+        dtype = tensor->lp_dtype;
+    }
+    for (size_t i = 0; experts->n_layers && agree && i < model->n_tensors; i++)
+        if (model->tensors[i].role == UZ_ROLE_PARAM &&
+            model->tensors[i].lp_dtype == UZ_DTYPE_INVALID)
+            model->tensors[i].lp_dtype = dtype;
+}
+
 int uz_experts_add(const struct uz_experts *experts, const struct uz_torch_file *file,
                    enum uz_expert_use use, struct uz_model *model, struct uz_error *err)
 {
     struct adder a = {.experts = experts, .use = use, .model = model, .order = 1ull << 62};
-    if (experts->n_copies == 0)
+    if (experts->n_copies == 0) {
+        follow_dtype(experts, model);
         return UZ_OK;
+    }
     a.buffers = uz_map_new();
     if (!a.buffers)
         return uz_fail_nomem(err, sizeof(void *));

@@ -5,6 +5,20 @@
 
 #include "zero/experts_impl.h"
 
+static int read_names(struct uz_experts *experts, const struct uz_node *state, struct uz_error *err)
+{
+    const struct uz_seq *groups = uz_node_list(
+        uz_node_get(uz_node_get(state, "base_optimizer_state"), "param_groups"));
+    UZ_TRY(uz_alloc(&experts->group_names, experts->n_groups, sizeof *experts->group_names, err));
+    for (size_t g = 0; groups && g < groups->n && g < experts->n_groups; g++) {
+        const struct uz_node *name = uz_node_get_small(groups->items[g], "name");
+        if (name && name->kind == UZ_NODE_STR)
+            UZ_TRY(uz_arena_strndup(experts->arena, name->u.text.data, name->u.text.nbytes,
+                                    &experts->group_names[g], err));
+    }
+    return UZ_OK;
+}
+
 static int read_counts(struct uz_experts *experts, const struct uz_torch_file *file,
                        struct uz_error *err)
 {
@@ -19,7 +33,7 @@ static int read_counts(struct uz_experts *experts, const struct uz_torch_file *f
         if (!uz_node_u64(counts->items[g], &experts->partition_counts[g]))
             return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(file), UZ_NO_OFFSET,
                               "has no proper 'partition_count'");
-    return UZ_OK;
+    return read_names(experts, state, err);
 }
 
 int uz_experts_read_counts(struct uz_experts *experts, const struct uz_experts_request *request,

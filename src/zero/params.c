@@ -175,6 +175,8 @@ int uz_params_read(struct uz_params *params, struct uz_model *model,
     UZ_TRY(uz_alloc(&params->group_ranks, n, sizeof *params->group_ranks, err));
     UZ_TRY(uz_alloc(&params->group_has_experts, n, sizeof *params->group_has_experts, err));
     params->n_groups = groups->n;
+    if (source->experts->n_groups == groups->n)
+        params->group_names = source->experts->group_names;
     for (size_t group = 0; group < groups->n; group++) {
         const struct uz_dict *shapes = uz_node_dict(groups->items[group]);
         if (!shapes)

@@ -32,6 +32,7 @@ struct uz_params {
     const char **names;                      /* as the files have them */
     uint32_t *tensors;
     const struct uz_expert_layer **stacks;   /* NULL: no stack */
+    const char *const *group_names; /* of each group on rank 0, if there are experts; or NULL */
     size_t n, cap_numels, cap_names, cap_tensors, cap_stacks;
 };
 

@@ -218,6 +218,7 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
         const struct uz_zero_info *info = &c->own[i].info;
         c->info->round_robin |= info->round_robin;
         c->info->steps_differ |= info->steps_differ;
+        c->info->has_experts |= info->has_experts;
         c->info->masters_by_fit |= info->masters_by_fit;
         UZ_TRY(uz_notes_merge(c->notes, &c->own[i].notes, err));
     }

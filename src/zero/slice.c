@@ -103,7 +103,13 @@ static int read_experts(struct uz_reading *r, struct uz_torch_file *file, struct
         .partitioned = r->layout == UZ_LAYOUT_STAGE3,
         .flat_groups = r->layout == UZ_LAYOUT_STAGE12,
     };
-    return uz_experts_read(&r->experts, &request, err);
+    UZ_TRY(uz_experts_read(&r->experts, &request, err));
+    r->info->has_experts = r->experts.n_layers > 0;
+    if (r->experts.n_layers > 0 && r->layout == UZ_LAYOUT_STAGE0)
+        return refuse(file, err,
+                      "experts without ZeRO (stage 0) are not supported yet; --source lp exports "
+                      "the low-precision weights");
+    return UZ_OK;
 }
 
 static int read_params(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
