@@ -13,11 +13,13 @@ allowed_rooms() {
     layout) echo base kernels ;;
     torch) echo base ;;
     zero) echo base kernels layout torch ;;
+    input) echo base layout torch zero ;;
     out) echo base layout torch ;;
     plan) echo base layout out ;;
     engine) echo base kernels layout torch plan out ;;
-    check) echo base kernels layout zero out plan engine ;;
-    convert) echo base kernels layout torch zero out plan engine check ;;
+    check) echo base kernels layout torch zero input out plan engine ;;
+    access) echo base kernels layout torch zero input plan engine check ;;
+    convert) echo base kernels layout torch zero input out plan engine check ;;
     *) return 1 ;;
     esac
 }

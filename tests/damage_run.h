@@ -13,7 +13,7 @@
 enum { OUTCOME_SAME, OUTCOME_OTHER, OUTCOME_NOMEM, N_OUTCOMES = OUTCOME_NOMEM + 9 };
 
 enum {
-    MAX_FILES = 16,
+    MAX_FILES = 32,
     MAX_SHOWN = 8, /* failures a process tells */
     MAX_ROWS = 64, /* of the table: what was damaged, or how */
 };

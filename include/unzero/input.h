@@ -13,6 +13,18 @@
 extern "C" {
 #endif
 
+/** What a path is. */
+enum uz_input_kind {
+    UZ_INPUT_ZERO,        /**< a sharded ZeRO checkpoint: its root or a tag folder */
+    UZ_INPUT_UNIVERSAL,   /**< a universal checkpoint */
+    UZ_INPUT_TORCH,       /**< a PyTorch file */
+    UZ_INPUT_SAFETENSORS, /**< a safetensors file */
+    UZ_INPUT_FOLDER,      /**< a folder of weight files, or its *.index.json (Hugging Face) */
+};
+
+/** "zero", "universal", "torch", "safetensors", "folder"; "unknown" for other values. */
+UZ_API const char *uz_input_kind_name(enum uz_input_kind kind);
+
 /** Which copy of the weights is wanted. */
 enum uz_source {
     UZ_SOURCE_MASTERS, /**< the optimizer's high-precision ones */

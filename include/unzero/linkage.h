@@ -8,10 +8,12 @@
  * equal partitions, one a rank. A parameter that shares elements with a partition has a fragment
  * there:
  *
- *     parameters   |   0   |      1      | 2 |       3       |/pad/|
- *     flat group   [---------------------------------------------- ]
- *     partitions   [       rank 0        |         rank 1          ]
- *     fragments     aaaaaaa bbbbbbbbbbbbb ccc ddddddddddddddd       (1 ends where rank 1 begins)
+ *                   0           4     6        9        12
+ *     parameters    |   embed   |    weight    |  bias  |
+ *     flat group    [ .  .  .  .  .  .  .  .  .  .  .  .]
+ *     partitions    [      rank 0     |      rank 1     ]
+ *     fragments     of embed [0, 4) and of weight [0, 2) on rank 0; of weight [2, 5) and of bias
+ *                   [0, 3) on rank 1
  *
  * Every function names what it mirrors in DeepSpeed 0.19.8: deepspeed/utils/
  * mixed_precision_linkage.py ("mpl") and deepspeed/utils/tensor_fragment.py ("tf"). Where the

@@ -3,6 +3,7 @@
 #ifndef UNZERO_UNZERO_H
 #define UNZERO_UNZERO_H
 
+#include <unzero/checkpoint.h>
 #include <unzero/consolidate.h>
 #include <unzero/dtype.h>
 #include <unzero/error.h>

@@ -11,7 +11,7 @@ enum { MAX_THREADS = 1024 };
 
 /* ---- What is read ---- */
 
-enum input_id { INPUT_DIR = OPTS_NO_LETTER, INPUT_SOURCE, INPUT_STRICT, INPUT_THREADS };
+enum input_id { INPUT_DIR = OPTS_NO_LETTER, INPUT_SOURCE, INPUT_STRICT, INPUT_THREADS, INPUT_TP_MAP };
 
 static const struct opts_row input_rows[] = {
     {'t', "tag", "NAME", "tag folder to read (default: what `latest` names)"},
@@ -22,6 +22,10 @@ static const struct opts_row input_rows[] = {
      "masters (default): the optimizer's full weights\n"
      "lp: the 16-bit weights of the model states, ZeRO\n"
      "0 to 2; works when optimizer shards are gone"},
+    {INPUT_TP_MAP, "tp-map", "FILE",
+     "JSON with the keys of universal_checkpoint_info:\n"
+     "how tensor-parallel shards are joined, where the\n"
+     "checkpoint does not record it, or in its place"},
     {INPUT_STRICT, "strict", NULL, "take no warning about data: stop there instead"},
     {INPUT_THREADS, "threads", "N", "default 0: as many as there are processors"},
 };
@@ -61,6 +65,9 @@ static int take_input(void *to, const struct opts_command *command, int id, cons
         return take_dir(input, value);
     case INPUT_SOURCE:
         return take_source(input, command, value);
+    case INPUT_TP_MAP:
+        input->options.tp_map = value;
+        return 0;
     case INPUT_THREADS:
         return opts_read_number(command, "threads", value, MAX_THREADS, &input->options.threads);
     default:

@@ -6,22 +6,24 @@
 #include <string.h>
 
 #include "base/parallel.h"
-#include "check/rounding.h"
+#include "check/doubts.h"
+#include "check/replicas.h"
 #include "convert/memory.h"
 #include "convert/target_path.h"
 #include "engine/engine.h"
+#include "engine/mean.h"
+#include "engine/spool.h"
 #include "engine/stage.h"
 #include "out/items.h"
 #include "out/safetensors.h"
 #include "plan/plan.h"
 #include "zero/read.h"
 
-enum { PROOF_ELEMS = 4096 }; /* of each piece, where metadata leaves doubts */
-
 struct uz_consolidation {
     struct uz_consolidate_options options;
     struct uz_target_path target;
     struct uz_model model;
+    struct uz_spool *spool; /* what was compressed and must be read at any place; or NULL */
     struct uz_zero_info info;
     struct uz_notes notes;
     struct uz_items items;
@@ -53,54 +55,20 @@ static int read_source(struct uz_consolidation *job, const char *checkpoint, str
     return uz_zero_read(checkpoint, &options, &job->model, &job->info, &job->notes, err);
 }
 
-/* Without doubts in the metadata, what differs are values that do not belong together. */
-static int fail_experts(const struct uz_consolidation *job, const struct uz_rounding *rounding,
-                        struct uz_error *err)
+/*
+ * What several ranks hold is compared, or averaged, which takes several sources at once: what is
+ * compressed is unpacked first. (Else it is read from front to back.)
+ */
+static int spool_layers(struct uz_consolidation *job, struct uz_error *err)
 {
-    const struct uz_model *model = &job->model;
-    return uz_fail_at(err, UZ_MISMATCH,
-                      model->files[model->places[rounding->worst_storage].file], UZ_NO_OFFSET,
-                      "holds other weights than the low-precision copy of %s, the name of which "
-                      "tells the expert: %.0f%% of the rounded masters differ (of %llu elements "
-                      "compared in all tensors, %llu differ); files of different ranks or saves "
-                      "are mixed",
-                      model->tensors[rounding->worst_tensor].name, rounding->worst_share * 100,
-                      (unsigned long long)rounding->n_compared,
-                      (unsigned long long)rounding->n_differ);
-}
-
-/* Where the metadata leaves doubts whether the shards belong together, the values must tell. */
-static int prove_values(struct uz_consolidation *job, struct uz_error *err)
-{
-    struct uz_rounding rounding;
-    bool doubtful = job->info.round_robin || job->info.steps_differ;
-    if (!doubtful && !job->info.has_experts)
+    char *dir;
+    if (!uz_model_has_layers(&job->model))
         return UZ_OK;
-    UZ_TRY(uz_check_rounding(&job->model, PROOF_ELEMS, &rounding, err));
-    if (!doubtful && rounding.n_differ > 0)
-        return fail_experts(job, &rounding, err);
-    if (!doubtful)
-        return UZ_OK;
-    if (rounding.n_differ > 0)
-        return uz_fail(err, UZ_MISMATCH,
-                       "the fp32 weights do not belong to the low-precision ones: of %llu elements "
-                       "compared, %llu of the rounded masters differ, most in %s (%.0f%%); %s",
-                       (unsigned long long)rounding.n_compared,
-                       (unsigned long long)rounding.n_differ,
-                       job->model.tensors[rounding.worst_tensor].name, rounding.worst_share * 100,
-                       job->info.steps_differ ? "files of different saves are mixed"
-                                              : "the order of the parameters is not known");
-    bool too_many = job->info.has_step && job->info.metadata.has_steps &&
-                    job->info.step > (double)job->info.metadata.global_steps;
-    if (rounding.n_compared == 0 && job->info.steps_differ && too_many)
-        return uz_fail(err, UZ_MISMATCH,
-                       "the optimizer made %.0f steps, more than the %lld that the model states "
-                       "tell of (global_steps): files of different saves are mixed",
-                       job->info.step, (long long)job->info.metadata.global_steps);
-    if (rounding.n_compared == 0)
-        return uz_warn_of_data(&job->notes, err,
-                               "there is no low-precision copy to prove the doubt above unfounded");
-    return UZ_OK;
+    UZ_TRY(uz_target_path_existing(&job->target, &dir, err));
+    int rc = uz_spool_open(&job->spool, &job->model, dir, job->options.input.threads,
+                           &job->options.input.limits, err);
+    free(dir);
+    return rc;
 }
 
 static int lay_out(struct uz_consolidation *job, struct uz_error *err)
@@ -161,6 +129,16 @@ static int warn_of_room(struct uz_consolidation *job, struct uz_error *err)
     return uz_warn(&job->notes, err, "%s: %s", short_of_room.file, short_of_room.message);
 }
 
+/* Bytes beside the threads' buffers. */
+static uint64_t fixed_memory(const struct uz_consolidation *job)
+{
+    uint64_t nbytes = uz_tables_memory(&job->model, &job->items, &job->out);
+    for (size_t i = 0; i < job->model.n_tensors; i++)
+        if (job->model.tensors[i].is_mean)
+            return nbytes + (uint64_t)job->options.input.threads * UZ_MEAN_NBYTES;
+    return nbytes;
+}
+
 static int plan_run(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_sync syncs[] = {
@@ -175,8 +153,8 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
         .force = job->options.force,
         .sync = syncs[job->options.durability],
     };
-    UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory,
-                         uz_tables_memory(&job->model, &job->items, &job->out), &job->engine, err));
+    UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed_memory(job),
+                         &job->engine, err));
     job->engine.limits = job->options.input.limits;
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
@@ -225,8 +203,7 @@ static void summarize(struct uz_consolidation *job)
     summary->renamed = job->renamed;
     summary->n_renamed = job->items.n_renamed;
     summary->data_nbytes = job->out.data_nbytes;
-    summary->memory_nbytes =
-        uz_run_memory(&job->engine, uz_tables_memory(&job->model, &job->items, &job->out));
+    summary->memory_nbytes = uz_run_memory(&job->engine, fixed_memory(job));
     summary->threads = job->engine.threads;
     summary->tied = job->tied;
     summary->n_tied = job->items.n_dropped;
@@ -240,6 +217,9 @@ static int check_options(const struct uz_consolidate_options *options, struct uz
         return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
     if ((unsigned)options->durability > UZ_DURABLE_NONE)
         return uz_fail(err, UZ_ARG, "unknown durability %d", (int)options->durability);
+    if (options->state && options->input.source == UZ_SOURCE_LP)
+        return uz_fail(err, UZ_ARG,
+                       "--source lp reads the model states, which hold no optimizer states");
     return UZ_OK;
 }
 
@@ -251,7 +231,8 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
         job->options.input.threads = uz_usable_processors();
     UZ_TRY(uz_target_path_parse(&job->target, out, err));
     UZ_TRY(read_source(job, checkpoint, err));
-    UZ_TRY(prove_values(job, err));
+    UZ_TRY(spool_layers(job, err));
+    UZ_TRY(uz_check_doubts(&job->model, &job->info, &job->notes, err));
     UZ_TRY(warn_of_masters(job, err));
     UZ_TRY(lay_out(job, err));
     UZ_TRY(plan_run(job, err));
@@ -305,6 +286,8 @@ int uz_consolidation_run(struct uz_consolidation *job, uz_progress_fn progress, 
     uz_error_clear(err);
     job->engine.progress = progress;
     job->engine.cookie = cookie;
+    /* two buffers of half the size and one for reading: no more than the run itself has */
+    UZ_TRY(uz_check_replicas(&job->model, job->engine.threads, job->engine.buffer_nbytes / 2, err));
     UZ_TRY(uz_stage_open(&stage, &job->stage, &job->out, err));
     int rc = uz_engine_run(&job->plan, uz_stage_paths(stage), &job->engine, &result, err);
     if (rc == UZ_OK)
@@ -322,6 +305,7 @@ void uz_consolidation_free(struct uz_consolidation *job)
     uz_plan_free(&job->plan);
     uz_out_free(&job->out);
     uz_items_free(&job->items);
+    uz_spool_close(job->spool);
     uz_model_free(&job->model);
     uz_zero_info_free(&job->info);
     uz_notes_free(&job->notes);

@@ -19,6 +19,9 @@ uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *i
                       model->cap_tensors * (sizeof *model->tensors + NAME_NBYTES) +
                       model->cap_pieces * sizeof *model->pieces +
                       model->cap_lp_pieces * sizeof *model->lp_pieces +
+                      model->cap_layers * sizeof *model->layers +
+                      model->cap_layer_pieces * sizeof *model->layer_pieces +
+                      model->cap_partitions * sizeof *model->partitions +
                       model->cap_aliases * sizeof *model->aliases;
     nbytes += items->n * sizeof *items->items + items->n_dropped * sizeof *items->dropped +
               items->n_left_out * sizeof *items->left_out +

@@ -89,6 +89,25 @@ int uz_target_path_parse(struct uz_target_path *target, const char *out, struct 
     return rc;
 }
 
+int uz_target_path_existing(const struct uz_target_path *target, char **dir, struct uz_error *err)
+{
+    struct stat st;
+    char *path = strdup(target->dir);
+    if (!path)
+        return uz_fail_nomem(err, strlen(target->dir));
+    while (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        const char *name = uz_path_name(path);
+        size_t n = without_slashes(path, (size_t)(name - path));
+        if (n == 0 || (n == 1 && *path == '/' && !name[0])) {
+            strcpy(path, n ? "/" : "."); /* the name has at least one character */
+            break;
+        }
+        path[n] = '\0';
+    }
+    *dir = path;
+    return UZ_OK;
+}
+
 void uz_target_path_free(struct uz_target_path *target)
 {
     free(target->dir);

@@ -20,6 +20,9 @@ struct uz_target_path {
  */
 int uz_target_path_parse(struct uz_target_path *target, const char *out, struct uz_error *err);
 
+/* The folder that the output goes to or, until it is made, the closest one above it; malloc'ed. */
+int uz_target_path_existing(const struct uz_target_path *target, char **dir, struct uz_error *err);
+
 void uz_target_path_free(struct uz_target_path *target);
 
 /* True for model.safetensors, its shards, and its index. */

@@ -69,3 +69,18 @@ int uz_fetch_lp(struct uz_fetch *fetch, uint32_t index, uint64_t lo, uint64_t n_
     };
     return fetch_region(fetch, &region, to, out, err);
 }
+
+int uz_fetch_stored(struct uz_fetch *fetch, uint32_t place, uint64_t first, uint64_t n_elems,
+                    enum uz_dtype dtype, void *out, struct uz_error *err)
+{
+    const struct uz_model *model = fetch->gather.model;
+    const struct uz_piece piece = {.storage = place, .n_elems = n_elems, .src = first};
+    uint64_t end;
+    if (!uz_add_u64(first, n_elems, &end) ||
+        end > model->places[place].nbytes / uz_dtype_size(dtype))
+        return uz_fail_at(err, UZ_CORRUPT, model->files[model->places[place].file], UZ_NO_OFFSET,
+                          "a storage ends before element %llu", (unsigned long long)end);
+    const struct uz_region region = {
+        .pieces = &piece, .n_pieces = 1, .from = dtype, .lo = 0, .hi = n_elems};
+    return fetch_region(fetch, &region, dtype, out, err);
+}

@@ -42,4 +42,11 @@ int uz_fetch_elems(struct uz_fetch *fetch, uint32_t tensor, uint64_t lo, uint64_
 int uz_fetch_lp(struct uz_fetch *fetch, uint32_t tensor, uint64_t lo, uint64_t n_elems,
                 enum uz_dtype to, void *out, struct uz_error *err);
 
+/*
+ * Elements [first, first + n_elems) of a storage that holds elements of `dtype`, in the machine's
+ * byte order. UZ_CORRUPT if the storage has less.
+ */
+int uz_fetch_stored(struct uz_fetch *fetch, uint32_t place, uint64_t first, uint64_t n_elems,
+                    enum uz_dtype dtype, void *out, struct uz_error *err);
+
 #endif

@@ -7,7 +7,8 @@
 #include "engine/arith.h"
 #include "engine/convert.h"
 
-enum { BLOCK_ELEMS = 128 * 1024, MAX_ELEM_NBYTES = 8 };
+/* Two blocks of elements of any size: reads of 256 KiB of fp32. */
+enum { MAX_ELEM_NBYTES = 8, BLOCK_ELEMS = UZ_MEAN_NBYTES / 2 / MAX_ELEM_NBYTES };
 
 /* What the pieces of one summand hold of a block, as stored. */
 static int read_layer(struct uz_gather *gather, struct uz_copies *copies,

@@ -6,6 +6,9 @@
 #include "engine/gather.h"
 #include "layout/model.h"
 
+/* Bytes of memory that each thread takes. */
+enum { UZ_MEAN_NBYTES = 1 << 20 };
+
 /*
  * Puts elements [lo, hi) of a tensor that has layers of UZ_LAYER_MEAN to `out`, as dtype `to`: its
  * own and the layers' elements are added to 0 one after another and divided by their number, in

@@ -13,6 +13,14 @@
 #include "base/error.h"
 
 /*
+ * The mapping of a parameter to `fragment` of the linkage's flat partition, which has it: the last
+ * step of uz_get_hp_fragment_mapping, for whoever has the addresses.
+ */
+int uz_hp_mapping_of(const struct uz_linkage *linkage, const struct uz_lp_param *param,
+                     const struct uz_hp_fragment *fragment, struct uz_hp_mapping **mapping,
+                     struct uz_error *err);
+
+/*
  * Offsets of n parameters in their flat group: one after another, each followed by its alignment
  * padding (`paddings` may be NULL for none, `offsets` if only the sum is wanted). Gives the sum of
  * all in *total; UZ_CORRUPT when it does not fit 64 bits.

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Finds the parameters of a partition and maps each to its fragment. */
-#include <unzero/linkage.h>
-
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "layout/linkage.h"
 #include "layout/view.h"
 
 static const char *name_of(const struct uz_lp_param *param)
@@ -107,13 +106,38 @@ int uz_init_lp_to_hp_mapping(const struct uz_linkage *linkage, struct uz_param_o
     return UZ_OK;
 }
 
+int uz_hp_mapping_of(const struct uz_linkage *linkage, const struct uz_lp_param *param,
+                     const struct uz_hp_fragment *fragment, struct uz_hp_mapping **mapping,
+                     struct uz_error *err)
+{
+    const struct uz_tensor_view *partition = &linkage->flat_hp_partition;
+    const struct uz_fragment_address *lp = &fragment->lp, *hp = &fragment->hp;
+    struct uz_hp_mapping *made;
+    if (partition->numel < hp->numel || partition->numel - hp->numel < hp->start)
+        return uz_fail(err, UZ_ARG,
+                       "the flat partition has %llu elements, but %s lies at %llu + %llu in it",
+                       (unsigned long long)partition->numel, name_of(param),
+                       (unsigned long long)hp->start, (unsigned long long)hp->numel);
+    UZ_TRY(uz_alloc(&made, 1, sizeof *made, err));
+    *made = (struct uz_hp_mapping){
+        .lp_fragment = uz_view_narrow(&param->lp, lp->start, lp->numel),
+        .lp_fragment_address = *lp,
+        .hp_fragment = uz_view_narrow(partition, hp->start, hp->numel),
+        .hp_fragment_address = *hp,
+        .gradient_dict = linkage->gradient_dict,
+        .offload_gradient_dict = linkage->offload_gradient_dict,
+        .use_offload = linkage->use_offload,
+        .param_group_index = linkage->param_group_index,
+    };
+    *mapping = made;
+    return UZ_OK;
+}
+
 int uz_get_hp_fragment_mapping(const struct uz_linkage *linkage, const struct uz_lp_param *param,
                                uint64_t lp_start, struct uz_hp_mapping **mapping,
                                struct uz_error *err)
 {
     struct uz_hp_fragment fragment;
-    struct uz_hp_mapping *made;
-    const struct uz_tensor_view *partition = &linkage->flat_hp_partition;
     uint64_t end;
     uz_error_clear(err);
     if (!uz_add_u64(lp_start, param->lp.numel, &end) ||
@@ -127,25 +151,7 @@ int uz_get_hp_fragment_mapping(const struct uz_linkage *linkage, const struct uz
                        name_of(param), (unsigned long long)param->lp.numel,
                        (unsigned long long)lp_start, (unsigned long long)linkage->partition_size,
                        (unsigned long long)linkage->partition_start);
-    if (partition->numel < fragment.hp.numel ||
-        partition->numel - fragment.hp.numel < fragment.hp.start)
-        return uz_fail(
-            err, UZ_ARG, "the flat partition has %llu elements, but %s lies at %llu + %llu in it",
-            (unsigned long long)partition->numel, name_of(param),
-            (unsigned long long)fragment.hp.start, (unsigned long long)fragment.hp.numel);
-    UZ_TRY(uz_alloc(&made, 1, sizeof *made, err));
-    *made = (struct uz_hp_mapping){
-        .lp_fragment = uz_view_narrow(&param->lp, fragment.lp.start, fragment.lp.numel),
-        .lp_fragment_address = fragment.lp,
-        .hp_fragment = uz_view_narrow(partition, fragment.hp.start, fragment.hp.numel),
-        .hp_fragment_address = fragment.hp,
-        .gradient_dict = linkage->gradient_dict,
-        .offload_gradient_dict = linkage->offload_gradient_dict,
-        .use_offload = linkage->use_offload,
-        .param_group_index = linkage->param_group_index,
-    };
-    *mapping = made;
-    return UZ_OK;
+    return uz_hp_mapping_of(linkage, param, &fragment, mapping, err);
 }
 
 void uz_hp_mapping_free(struct uz_hp_mapping *mapping)

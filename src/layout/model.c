@@ -39,6 +39,7 @@ void uz_model_free(struct uz_model *model)
     free(model->lp_pieces);
     free(model->layers);
     free(model->layer_pieces);
+    free(model->partitions);
     free(model->aliases);
     free(model->states);
     uz_map_free(model->names);
@@ -68,6 +69,15 @@ int uz_model_add_place(struct uz_model *model, const struct uz_place *place, uin
                       sizeof *model->places, err));
     *index = (uint32_t)model->n_places;
     model->places[model->n_places++] = *place;
+    return UZ_OK;
+}
+
+int uz_model_add_partition(struct uz_model *model, const struct uz_partition *partition,
+                           struct uz_error *err)
+{
+    UZ_TRY(uz_reserve(&model->partitions, &model->cap_partitions, (uint64_t)model->n_partitions + 1,
+                      sizeof *model->partitions, err));
+    model->partitions[model->n_partitions++] = *partition;
     return UZ_OK;
 }
 

@@ -86,6 +86,21 @@ struct uz_alias {
 };
 
 /*
+ * A flat tensor of one rank: its partition of a group's weights, or of one of their states. Pieces
+ * whose storage is `place` lie in it.
+ */
+struct uz_partition {
+    uint32_t mp, rank; /* model-parallel and data-parallel rank */
+    uint32_t group;    /* parameter group; ZeRO 3: sub-group */
+    uint32_t state;    /* index into uz_model.states */
+    uint32_t place;    /* the storage, which holds nothing else of the model */
+    uint64_t first;    /* element of the storage where it begins */
+    uint64_t numel;    /* that are stored */
+    enum uz_dtype dtype;
+    uint64_t start; /* ZeRO 1, 2: its first element's place in the flat group; ZeRO 3: 0 */
+};
+
+/*
  * Built up by a reader with the functions below, then finished and never changed again: any number
  * of threads may read it. Names, shapes and maps live in its arena.
  */
@@ -104,6 +119,8 @@ struct uz_model {
     size_t n_layers, cap_layers;
     struct uz_piece *layer_pieces;
     size_t n_layer_pieces, cap_layer_pieces;
+    struct uz_partition *partitions;
+    size_t n_partitions, cap_partitions;
     struct uz_alias *aliases;
     size_t n_aliases, cap_aliases;
     const char **states; /* names of the states that tensors are of; "fp32" is the weight itself */
@@ -143,6 +160,10 @@ int uz_model_add_state_tensor(struct uz_model *model, uint32_t param, uint32_t s
 
 /* Adds a piece of a tensor, in any order; without elements it is dropped. */
 int uz_model_add_piece(struct uz_model *model, const struct uz_piece *piece, struct uz_error *err);
+
+/* Tells what a storage is a partition of. */
+int uz_model_add_partition(struct uz_model *model, const struct uz_partition *partition,
+                           struct uz_error *err);
 
 /* Sets the whole low-precision copy of a tensor. */
 int uz_model_set_lp(struct uz_model *model, uint32_t tensor, enum uz_dtype dtype,

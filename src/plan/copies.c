@@ -59,22 +59,46 @@ static uint64_t src_distance(const struct uz_shard_map *map, uint64_t i)
     return distance;
 }
 
-/* Elements of the storage that a piece reaches over, from its first one. */
+/*
+ * The largest distance among elements 0 to `last`: that of `last` itself, or of an element which
+ * has a smaller index in one dimension and the largest in all inside of it.
+ */
+static uint64_t largest_distance(const struct uz_shard_map *map, uint64_t last)
+{
+    uint64_t largest = src_distance(map, last), inner = 0, numel = 1;
+    for (unsigned j = map->ndim; j-- > 0; numel *= map->shape[j]) {
+        uint64_t block = last / numel; /* indices of dimensions 0 to j, as one number */
+        if (block % map->shape[j] > 0) {
+            uint64_t other = src_distance(map, (block - 1) * numel) + inner;
+            largest = other > largest ? other : largest;
+        }
+        inner += (map->shape[j] - 1) * map->src_stride[j];
+    }
+    return largest;
+}
+
+/*
+ * Elements of the storage that a piece reaches over, from its first one on. Where going upwards in
+ * the shard is not going upwards in the storage, the piece's elements lie before its first one,
+ * too; then the shard's element 0 must be inside.
+ */
 static bool find_extent(const struct uz_piece *piece, uint64_t *extent)
 {
     const struct uz_shard_map *map = piece->map;
-    uint64_t step;
+    uint64_t whole = 0, step;
     bool upwards = true;
-    *extent = map ? 0 : piece->n_elems - 1;
-    for (unsigned j = map ? map->ndim : 0; j-- > 0;) {
-        upwards &= map->shape[j] == 1 || map->src_stride[j] > *extent;
+    *extent = piece->n_elems - 1;
+    if (!map)
+        return true;
+    for (unsigned j = map->ndim; j-- > 0;) {
+        upwards &= map->shape[j] == 1 || map->src_stride[j] > whole;
         if (!uz_mul_u64(map->shape[j] - 1, map->src_stride[j], &step) ||
-            !uz_add_u64(*extent, step, extent))
+            !uz_add_u64(whole, step, &whole))
             return false;
     }
-    if (map && upwards) /* then its last element is the furthest, and it may be a part only */
-        *extent = src_distance(map, piece->lo + piece->n_elems - 1) - src_distance(map, piece->lo);
-    return true;
+    uint64_t first = src_distance(map, piece->lo), last = piece->lo + piece->n_elems - 1;
+    *extent = (upwards ? src_distance(map, last) : largest_distance(map, last)) - first;
+    return upwards || piece->src >= first;
 }
 
 static int check_piece(const struct uz_model *model, const struct uz_piece *piece,

@@ -7,6 +7,7 @@
 #include <unzero/limits.h>
 
 #include "base/error.h"
+#include "base/mem.h"
 #include "base/packing.h"
 #include "torch/node.h"
 
@@ -37,9 +38,9 @@ struct uz_view {
 };
 
 /*
- * Opens a file, recognises the container by its bytes (zip; the pre-1.6 container and zstd are
- * named and refused), checks it, and reads its value graph. The caller closes it. One thread at a
- * time may use it. Errors name the file and the byte.
+ * Opens a file, recognises the container by its bytes (zip, that of PyTorch before 1.6, either of
+ * them compressed whole with zstd), checks it, and reads its value graph. The caller closes it. One
+ * thread at a time may use it. Errors name the file and the byte (of the content, decompressed).
  */
 int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
                   struct uz_error *err);
@@ -50,7 +51,7 @@ void uz_torch_close(struct uz_torch_file *file);
 /* The value that was saved; lives as long as the file is open. */
 const struct uz_node *uz_torch_root(const struct uz_torch_file *file);
 
-/* Name of the archive's root folder: the file's stem when it was saved. */
+/* Name of the archive's root folder: the file's stem when it was saved. NULL: no zip archive. */
 const char *uz_torch_archive_root(const struct uz_torch_file *file);
 
 /* Path the file was opened by. */
@@ -67,6 +68,13 @@ bool uz_torch_is_tensor(const struct uz_node *node);
  */
 int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, const char *what,
                     struct uz_view *view, struct uz_error *err);
+
+/*
+ * What two names of one piece of memory in a file have in common -- storage, offset, sizes and
+ * strides -- as bytes that can be compared; they live in the arena.
+ */
+int uz_view_memory_key(struct uz_arena *arena, const struct uz_view *view, const char **key,
+                       size_t *nbytes, struct uz_error *err);
 
 /* A shape: torch.Size, tuple or list of sizes. `what` names it in messages. */
 int uz_torch_shape(const struct uz_torch_file *file, const struct uz_node *node, const char *what,

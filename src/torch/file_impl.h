@@ -4,17 +4,19 @@
 #define UZ_TORCH_FILE_IMPL_H
 
 #include "base/mem.h"
+#include "torch/content.h"
 #include "torch/file.h"
+#include "torch/legacy.h"
 #include "torch/zip.h"
 
 struct uz_torch_file {
-    char *path;
-    int fd;
-    struct uz_zip *zip;
-    char *archive_root;
-    struct uz_arena *arena; /* holds the value graph */
+    struct uz_content *content;
+    struct uz_zip *zip;       /* one of the two containers: this one */
+    struct uz_legacy *legacy; /* or that before PyTorch 1.6 */
+    char *archive_root;       /* of the zip; NULL: there is none */
+    struct uz_arena *arena;   /* holds the value graph */
     const struct uz_node *root;
-    uint64_t pickle_offset; /* byte of the file where data.pkl begins; 0 if it is deflated */
+    uint64_t pickle_offset; /* byte of the content where data.pkl begins; 0 if it is deflated */
     bool big_endian;
     struct uz_limits limits;
 };

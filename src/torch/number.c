@@ -72,7 +72,13 @@ static bool decode(enum uz_dtype dtype, uint64_t bits, double *value)
 int uz_torch_read(struct uz_torch_file *file, const struct uz_storage *storage, uint64_t first,
                   void *buf, size_t nbytes, struct uz_error *err)
 {
-    return uz_zip_read_at(file->zip, storage->entry, first, buf, nbytes, err);
+    if (file->zip)
+        return uz_zip_read_at(file->zip, storage->entry, first, buf, nbytes, err);
+    const struct uz_legacy_storage *old = uz_legacy_storage(file->legacy, storage->entry);
+    if (first > old->nbytes || nbytes > old->nbytes - first)
+        return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), old->offset,
+                          "a storage is too short");
+    return uz_content_read(file->content, buf, nbytes, old->offset + first, err);
 }
 
 static int tensor_number(struct uz_torch_file *file, const struct uz_node *node, const char *what,
@@ -82,20 +88,19 @@ static int tensor_number(struct uz_torch_file *file, const struct uz_node *node,
     uint8_t data[8];
     UZ_TRY(uz_torch_tensor(file, node, what, &view, err));
     if (view.numel != 1)
-        return uz_fail_at(err, UZ_CORRUPT, file->path, node->offset,
+        return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), node->offset,
                           "%s: a tensor of %llu elements stands where a number must", what,
                           (unsigned long long)view.numel);
     size_t itemsize = uz_dtype_size(view.dtype);
-    int rc =
-        uz_zip_read_at(file->zip, view.storage.entry, view.first * itemsize, data, itemsize, err);
+    int rc = uz_torch_read(file, &view.storage, view.first * itemsize, data, itemsize, err);
     if (rc < 0)
         return uz_context(err, rc, "%s", what);
     uint64_t bits = 0;
     for (size_t i = 0; i < itemsize; i++)
         bits = bits << 8 | data[view.storage.big_endian ? i : itemsize - 1 - i];
     if (!decode(view.dtype, bits, value))
-        return uz_fail_at(err, UZ_UNSUPPORTED, file->path, node->offset, "%s: a number of dtype %s",
-                          what, uz_dtype_name(view.dtype));
+        return uz_fail_at(err, UZ_UNSUPPORTED, uz_content_path(file->content), node->offset,
+                          "%s: a number of dtype %s", what, uz_dtype_name(view.dtype));
     return UZ_OK;
 }
 
@@ -114,7 +119,7 @@ int uz_torch_number(struct uz_torch_file *file, const struct uz_node *node, cons
         *value = (double)integer;
         return UZ_OK;
     }
-    return uz_fail_at(err, UZ_CORRUPT, file->path, node ? node->offset : UZ_NO_OFFSET,
-                      "%s: %s stands where a number must", what,
+    return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content),
+                      node ? node->offset : UZ_NO_OFFSET, "%s: %s stands where a number must", what,
                       uz_node_describe(node, kind, sizeof kind));
 }

@@ -18,4 +18,12 @@
 int uz_pickle_read(struct uz_cursor *cur, const struct uz_limits *limits, struct uz_arena *arena,
                    const struct uz_node **root, struct uz_error *err);
 
+/*
+ * The same, and lists the persistent ids (PERSID nodes) in the order of the stream: the caller
+ * frees ids->items, after failures too.
+ */
+int uz_pickle_read_ids(struct uz_cursor *cur, const struct uz_limits *limits,
+                       struct uz_arena *arena, const struct uz_node **root, struct uz_seq *ids,
+                       struct uz_error *err);
+
 #endif

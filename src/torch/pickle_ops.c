@@ -404,5 +404,10 @@ int uz_op_binpersid(struct uz_vm *vm)
     UZ_TRY(pop(vm, &id));
     UZ_TRY(uz_vm_push_new(vm, UZ_NODE_PERSID, &node));
     node->u.persid = id;
+    if (!vm->ids)
+        return UZ_OK;
+    UZ_TRY(uz_reserve(&vm->ids->items, &vm->ids->cap, (uint64_t)vm->ids->n + 1,
+                      sizeof(struct uz_node *), vm->err));
+    vm->ids->items[vm->ids->n++] = node;
     return UZ_OK;
 }

@@ -217,10 +217,11 @@ static int run(struct uz_vm *vm)
     return UZ_OK;
 }
 
-int uz_pickle_read(struct uz_cursor *cur, const struct uz_limits *limits, struct uz_arena *arena,
-                   const struct uz_node **root, struct uz_error *err)
+int uz_pickle_read_ids(struct uz_cursor *cur, const struct uz_limits *limits,
+                       struct uz_arena *arena, const struct uz_node **root, struct uz_seq *ids,
+                       struct uz_error *err)
 {
-    struct uz_vm vm = {.cur = cur, .limits = limits, .arena = arena, .err = err};
+    struct uz_vm vm = {.cur = cur, .limits = limits, .arena = arena, .ids = ids, .err = err};
     int rc;
     if (uz_cursor_left(cur) > limits->max_pickle_bytes)
         return uz_fail_at(err, UZ_LIMIT, cur->file, uz_cursor_offset(cur),
@@ -237,4 +238,10 @@ int uz_pickle_read(struct uz_cursor *cur, const struct uz_limits *limits, struct
     free(vm.marks);
     free(vm.memo);
     return rc;
+}
+
+int uz_pickle_read(struct uz_cursor *cur, const struct uz_limits *limits, struct uz_arena *arena,
+                   const struct uz_node **root, struct uz_error *err)
+{
+    return uz_pickle_read_ids(cur, limits, arena, root, NULL, err);
 }

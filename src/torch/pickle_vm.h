@@ -26,6 +26,7 @@ struct uz_vm {
     struct uz_node **memo; /* NULL where nothing was stored */
     size_t memo_n, memo_cap;
     uint64_t memo_count; /* entries that are not NULL */
+    struct uz_seq *ids;  /* gets the persistent ids; NULL: nobody asks */
 
     uint64_t n_nodes;
     uint64_t frame_end; /* position in the cursor; 0: not inside a frame */

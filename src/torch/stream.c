@@ -1,53 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libzip inflates; this counts. */
+/* Packed storages of either kind. */
 #include "torch/stream.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <zip.h>
 
 #include "base/mem.h"
+#include "torch/stream_impl.h"
 
+enum { SKIP_NBYTES = 16384 };
+
+/* One of the two. */
 struct uz_stream {
-    const char *path;
-    uint64_t zip_index;
-    uint64_t pos, nbytes;
-    bool has_crc;
-    zip_t *archive;
-    zip_file_t *entry; /* NULL before uz_stream_next */
+    struct uz_stream_zip *zip;
+    struct uz_stream_zst *zst;
 };
-
-/* Why libzip refused: the system's reason if it is one, else the archive's. */
-static int fail_open(const char *path, int code, int sys_errno, struct uz_error *err)
-{
-    zip_error_t error;
-    int rc;
-    zip_error_init_with_code(&error, code);
-    if (code == ZIP_ER_NOENT || zip_error_system_type(&error) == ZIP_ET_SYS)
-        rc = uz_fail_errno(err, sys_errno, path, "cannot be opened");
-    else
-        rc = uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET, "cannot be opened as a zip: %s",
-                        zip_error_strerror(&error));
-    zip_error_fini(&error);
-    return rc;
-}
 
 int uz_stream_open(struct uz_stream **out, const char *path, enum uz_packing packing,
                    uint64_t entry, const struct uz_limits *limits, struct uz_error *err)
 {
     struct uz_stream *stream;
-    int code = 0;
-    (void)limits; /* a pass over one entry takes a fixed amount of memory */
-    if (packing != UZ_PACKED_DEFLATE)
-        return uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET, "is compressed whole");
     UZ_TRY(uz_alloc(&stream, 1, sizeof *stream, err));
-    stream->path = path;
-    stream->zip_index = entry;
-    stream->archive = zip_open(path, ZIP_RDONLY, &code);
-    if (!stream->archive) {
-        int sys_errno = errno;
+    int rc = packing == UZ_PACKED_ZSTD ? uz_stream_zst_open(&stream->zst, path, limits, err)
+                                       : uz_stream_zip_open(&stream->zip, path, entry, err);
+    if (rc < 0) {
         free(stream);
-        return fail_open(path, code, sys_errno, err);
+        return rc;
     }
     *out = stream;
     return UZ_OK;
@@ -57,72 +34,32 @@ void uz_stream_close(struct uz_stream *stream)
 {
     if (!stream)
         return;
-    if (stream->entry)
-        zip_fclose(stream->entry);
-    zip_discard(stream->archive);
+    uz_stream_zip_close(stream->zip);
+    uz_stream_zst_close(stream->zst);
     free(stream);
-}
-
-static int fail_entry(const struct uz_stream *stream, const char *why, struct uz_error *err)
-{
-    return uz_fail_at(err, UZ_CORRUPT, stream->path, UZ_NO_OFFSET, "entry %llu: %s",
-                      (unsigned long long)stream->zip_index, why);
-}
-
-/* Reads on to the entry's end, where libzip compares the CRC; one of 0 says that there is none. */
-static int check_end(struct uz_stream *stream, struct uz_error *err)
-{
-    char more;
-    UZ_TRY(uz_stream_skip(stream, stream->nbytes - stream->pos, err));
-    zip_int64_t n = zip_fread(stream->entry, &more, 1);
-    if (n > 0)
-        return fail_entry(stream, "it is longer than the directory says", err);
-    bool bad_crc = n < 0 && zip_error_code_zip(zip_file_get_error(stream->entry)) == ZIP_ER_CRC;
-    if (n < 0 && (stream->has_crc || !bad_crc))
-        return fail_entry(stream, zip_file_strerror(stream->entry), err);
-    return UZ_OK;
 }
 
 int uz_stream_next(struct uz_stream *stream, uint64_t *entry, uint64_t *nbytes, bool *found,
                    struct uz_error *err)
 {
-    zip_stat_t stat;
-    *found = !stream->entry;
-    if (!*found)
-        return check_end(stream, err);
-    if (zip_stat_index(stream->archive, stream->zip_index, 0, &stat) < 0 ||
-        !(stat.valid & ZIP_STAT_SIZE))
-        return fail_entry(stream, zip_strerror(stream->archive), err);
-    stream->entry = zip_fopen_index(stream->archive, stream->zip_index, 0);
-    if (!stream->entry)
-        return fail_entry(stream, zip_strerror(stream->archive), err);
-    stream->has_crc = (stat.valid & ZIP_STAT_CRC) && stat.crc != 0;
-    stream->nbytes = stat.size;
-    *entry = stream->zip_index;
-    *nbytes = stat.size;
-    return UZ_OK;
+    return stream->zst ? uz_stream_zst_next(stream->zst, entry, nbytes, found, err)
+                       : uz_stream_zip_next(stream->zip, entry, nbytes, found, err);
 }
 
 int uz_stream_read(struct uz_stream *stream, void *buf, size_t nbytes, struct uz_error *err)
 {
-    size_t done = 0;
-    while (done < nbytes) {
-        zip_int64_t n = zip_fread(stream->entry, (char *)buf + done, nbytes - done);
-        if (n <= 0)
-            return fail_entry(stream,
-                              n < 0 ? zip_file_strerror(stream->entry) : "it ends too early", err);
-        done += (size_t)n;
-    }
-    stream->pos += nbytes;
-    return UZ_OK;
+    return stream->zst ? uz_stream_zst_read(stream->zst, buf, nbytes, err)
+                       : uz_stream_zip_read(stream->zip, buf, nbytes, err);
 }
 
 int uz_stream_skip(struct uz_stream *stream, uint64_t nbytes, struct uz_error *err)
 {
-    char skipped[16384];
+    char skipped[SKIP_NBYTES];
+    if (stream->zst)
+        return uz_stream_zst_skip(stream->zst, nbytes, err);
     for (uint64_t n; nbytes > 0; nbytes -= n) {
         n = nbytes < sizeof skipped ? nbytes : sizeof skipped;
-        UZ_TRY(uz_stream_read(stream, skipped, (size_t)n, err));
+        UZ_TRY(uz_stream_zip_read(stream->zip, skipped, (size_t)n, err));
     }
     return UZ_OK;
 }

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "torch/file_impl.h"
+#include "torch/storage_class.h"
 
 /* Wrappers around one tensor: a parameter in a subclass in ... two occur. */
 enum { MAX_WRAPPERS = 8, MAX_KEY_NBYTES = 200 };
@@ -33,8 +34,8 @@ static void UZ_PRINTF(6, 7)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    uz_fill_error(err, status, file->path, node ? node->offset : UZ_NO_OFFSET, "%s: %s", what,
-                  text);
+    uz_fill_error(err, status, uz_content_path(file->content), node ? node->offset : UZ_NO_OFFSET,
+                  "%s: %s", what, text);
 }
 
 static bool has_prefix(const struct uz_text *text, const char *prefix)
@@ -139,26 +140,32 @@ int uz_torch_shape(const struct uz_torch_file *file, const struct uz_node *node,
     return read_sizes(file, node, what, "size", ndim, shape, err);
 }
 
-/* Storage classes by the names PyTorch gives them; UntypedStorage has no dtype of its own. */
-static enum uz_dtype storage_dtype(const struct uz_node *class, bool *known)
+/* The storage of a file in the old container. */
+static int place_old_storage(struct uz_torch_file *file, const struct call *call,
+                             const struct uz_node *key, uint64_t nbytes, struct uz_storage *storage,
+                             struct uz_error *err)
 {
-    static const struct {
-        const char *name;
-        enum uz_dtype dtype;
-    } classes[] = {
-        {"FloatStorage", UZ_DTYPE_F32}, {"BFloat16Storage", UZ_DTYPE_BF16},
-        {"HalfStorage", UZ_DTYPE_F16},  {"DoubleStorage", UZ_DTYPE_F64},
-        {"LongStorage", UZ_DTYPE_I64},  {"IntStorage", UZ_DTYPE_I32},
-        {"ShortStorage", UZ_DTYPE_I16}, {"CharStorage", UZ_DTYPE_I8},
-        {"ByteStorage", UZ_DTYPE_U8},   {"BoolStorage", UZ_DTYPE_BOOL},
+    char kind[300];
+    uint64_t index;
+    if (key->kind != UZ_NODE_STR ||
+        !uz_legacy_find(file->legacy, key->u.text.data, key->u.text.nbytes, &index))
+        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
+                           "its storage, %s, is not in the file's list of storages",
+                           uz_node_describe(key, kind, sizeof kind));
+    const struct uz_legacy_storage *old = uz_legacy_storage(file->legacy, index);
+    if (old->nbytes != nbytes)
+        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
+                           "its storage needs %" PRIu64 " bytes, the file has %" PRIu64, nbytes,
+                           old->nbytes);
+    bool packed = uz_content_is_packed(file->content);
+    *storage = (struct uz_storage){
+        .key = index,
+        .offset = packed ? 0 : old->offset,
+        .nbytes = nbytes,
+        .entry = index,
+        .packing = packed ? UZ_PACKED_ZSTD : UZ_PACKED_STORED,
     };
-    *known = true;
-    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
-        if (uz_node_is_global(class, "torch", classes[i].name))
-            return classes[i].dtype;
-    *known = uz_node_is_global(class, "torch.storage", "UntypedStorage") ||
-             uz_node_is_global(class, "torch", "UntypedStorage");
-    return UZ_DTYPE_INVALID;
+    return UZ_OK;
 }
 
 /* The index of the archive's entry ROOT/data/KEY. */
@@ -199,12 +206,19 @@ static int place_storage(struct uz_torch_file *file, const struct call *call, ui
         rc = uz_zip_offset(file->zip, index, &offset, err);
     if (rc < 0)
         return uz_context(err, rc, "%s", call->what);
+    bool packed = uz_content_is_packed(file->content);
+    if (packed && entry.deflated)
+        return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
+                           "deflated in a file that is compressed whole: decompress the file "
+                           "first, zstd -d");
     *storage = (struct uz_storage){
         .key = index,
-        .offset = entry.deflated ? 0 : offset,
+        .offset = packed || entry.deflated ? 0 : offset,
         .nbytes = nbytes,
         .entry = index,
-        .packing = entry.deflated ? UZ_PACKED_DEFLATE : UZ_PACKED_STORED,
+        .packing = packed           ? UZ_PACKED_ZSTD
+                   : entry.deflated ? UZ_PACKED_DEFLATE
+                                    : UZ_PACKED_STORED,
         .big_endian = file->big_endian,
     };
     return UZ_OK;
@@ -221,11 +235,8 @@ static int storage_id(const struct uz_torch_file *file, const struct call *call,
         return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
                            "%s stands where its storage must",
                            uz_node_describe(node, kind, sizeof kind));
-    if (seq->n == 6 && !uz_node_is_none(seq->items[5]))
-        return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
-                           "its storage is a view of another storage");
     bool known;
-    *dtype = storage_dtype(seq->items[1], &known);
+    *dtype = uz_storage_class_dtype(seq->items[1], &known);
     if (!known)
         return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
                            "unknown storage class %s",
@@ -234,9 +245,36 @@ static int storage_id(const struct uz_torch_file *file, const struct call *call,
     return UZ_OK;
 }
 
+/* The bytes of a storage that a tensor may use. */
+struct part {
+    uint64_t first, nbytes;
+};
+
+/*
+ * PyTorch before 0.4 had storages that are views of others: (key, offset, size) in elements. The
+ * view is a part of the storage that is in the file.
+ */
+static int read_part(const struct uz_torch_file *file, const struct call *call,
+                     const struct uz_seq *id, uint64_t numel, size_t itemsize, struct part *part,
+                     struct uz_error *err)
+{
+    *part = (struct part){0, numel * itemsize};
+    if (id->n < 6 || uz_node_is_none(id->items[5]))
+        return UZ_OK;
+    const struct uz_seq *view = uz_node_list(id->items[5]);
+    uint64_t first, n_elems;
+    if (!view || view->n != 3 || !uz_node_u64(view->items[1], &first) ||
+        !uz_node_u64(view->items[2], &n_elems) || first > numel || n_elems > numel - first)
+        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
+                           "its storage is no proper view of another storage");
+    *part = (struct part){first * itemsize, n_elems * itemsize};
+    return UZ_OK;
+}
+
 /* Resolves the storage. view->dtype is what the call says, or INVALID: as the storage's class. */
 static int resolve_storage(struct uz_torch_file *file, const struct call *call,
-                           const struct uz_node *node, struct uz_view *view, struct uz_error *err)
+                           const struct uz_node *node, struct uz_view *view, struct part *part,
+                           struct uz_error *err)
 {
     const struct uz_seq *id = NULL;
     enum uz_dtype dtype = UZ_DTYPE_INVALID;
@@ -253,6 +291,9 @@ static int resolve_storage(struct uz_torch_file *file, const struct call *call,
         !uz_mul_u64(numel, itemsize, &nbytes))
         return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
                            "the size of its storage is no size");
+    UZ_TRY(read_part(file, call, id, numel, itemsize, part, err));
+    if (file->legacy)
+        return place_old_storage(file, call, id->items[2], nbytes, &view->storage, err);
     UZ_TRY(find_entry(file, call, id->items[2], &index, err));
     return place_storage(file, call, index, nbytes, &view->storage, err);
 }
@@ -348,9 +389,9 @@ static int measure(const struct uz_torch_file *file, const struct call *call, st
 
 /* The view must not leave its storage: its last element is the farthest, as no stride is < 0. */
 static int check_bounds(const struct uz_torch_file *file, const struct call *call,
-                        const struct uz_view *view, struct uz_error *err)
+                        const struct uz_view *view, uint64_t storage_nbytes, struct uz_error *err)
 {
-    uint64_t n_elems = view->storage.nbytes / uz_dtype_size(view->dtype);
+    uint64_t n_elems = storage_nbytes / uz_dtype_size(view->dtype);
     uint64_t last = view->first;
     bool inside = view->numel > 0 || view->first <= n_elems;
     for (unsigned i = 0; inside && view->numel > 0 && i < view->ndim; i++) {
@@ -374,6 +415,7 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
     struct call call;
     const struct rebuild *rebuild = NULL;
     struct uz_view v = {.dtype = UZ_DTYPE_INVALID};
+    struct part part;
     unsigned n_strides = 0;
 
     UZ_TRY(find_call(file, node, what, &call, err));
@@ -383,7 +425,7 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
         UZ_TRY(read_dtype(file, &call, args[rebuild->dtype_at], &v.dtype, err));
     if (rebuild->metadata_at && rebuild->metadata_at < call.args->n)
         UZ_TRY(check_metadata(file, &call, args[rebuild->metadata_at], err));
-    UZ_TRY(resolve_storage(file, &call, args[0], &v, err));
+    UZ_TRY(resolve_storage(file, &call, args[0], &v, &part, err));
     if (args[1]->kind != UZ_NODE_INT || !uz_node_u64(args[1], &v.first))
         return fail_tensor(file, call.node, what, UZ_CORRUPT, err, "its offset is no offset");
     UZ_TRY(read_sizes(file, args[2], what, "size", &v.ndim, v.shape, err));
@@ -392,7 +434,11 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
         return fail_tensor(file, call.node, what, UZ_CORRUPT, err, "%u sizes, but %u strides",
                            v.ndim, n_strides);
     UZ_TRY(measure(file, &call, &v, err));
-    UZ_TRY(check_bounds(file, &call, &v, err));
+    UZ_TRY(check_bounds(file, &call, &v, part.nbytes, err));
+    if (part.first % uz_dtype_size(v.dtype))
+        return fail_tensor(file, call.node, what, UZ_UNSUPPORTED, err,
+                           "its storage begins in the middle of an element of another");
+    v.first += part.first / uz_dtype_size(v.dtype);
     *view = v;
     return UZ_OK;
 }

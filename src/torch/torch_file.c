@@ -4,50 +4,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "torch/file_impl.h"
 #include "torch/pickle.h"
 
 enum { HEAD_NBYTES = 64, MAX_BYTEORDER_NBYTES = 64 };
-
-/* True if the head holds the first value of the container before PyTorch 1.6: a pickled number. */
-static bool is_legacy(const uint8_t *head, size_t nbytes)
-{
-    /* LONG1 of ten bytes; before it stand PROTO and, in protocol 4, FRAME. */
-    static const uint8_t magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46,
-                                    0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
-    if (nbytes < 2 || head[0] != 0x80)
-        return false;
-    for (size_t i = 2; i + sizeof magic <= nbytes && i <= 16; i++)
-        if (memcmp(head + i, magic, sizeof magic) == 0)
-            return true;
-    return false;
-}
-
-static int check_container(const struct uz_torch_file *file, uint64_t file_nbytes,
-                           struct uz_error *err)
-{
-    static const uint8_t zip_magic[] = {'P', 'K', 3, 4}, zstd_magic[] = {0x28, 0xb5, 0x2f, 0xfd};
-    uint8_t head[HEAD_NBYTES];
-    size_t nbytes = file_nbytes < sizeof head ? (size_t)file_nbytes : sizeof head;
-
-    if (nbytes == 0)
-        return uz_fail_at(err, UZ_CORRUPT, file->path, UZ_NO_OFFSET, "the file is empty");
-    UZ_TRY(uz_pread_all(file->fd, head, nbytes, 0, file->path, err));
-    if (nbytes >= sizeof zip_magic && memcmp(head, zip_magic, sizeof zip_magic) == 0)
-        return UZ_OK;
-    if (nbytes >= sizeof zstd_magic && memcmp(head, zstd_magic, sizeof zstd_magic) == 0)
-        return uz_fail_at(err, UZ_UNSUPPORTED, file->path, UZ_NO_OFFSET,
-                          "compressed whole with zstd, which cannot be read in place; "
-                          "decompress it first: zstd -d");
-    if (is_legacy(head, nbytes))
-        return uz_fail_at(err, UZ_UNSUPPORTED, file->path, UZ_NO_OFFSET,
-                          "the container of PyTorch before 1.6, which is not read; load it in "
-                          "Python and torch.save it again");
-    return uz_fail_at(err, UZ_FORMAT, file->path, UZ_NO_OFFSET, "not a PyTorch file");
-}
 
 /* The one folder at the top of the archive that holds a data.pkl, and that entry. */
 static int find_root(struct uz_torch_file *file, uint64_t *pickle_index, struct uz_error *err)
@@ -63,14 +25,14 @@ static int find_root(struct uz_torch_file *file, uint64_t *pickle_index, struct 
         if (nbytes == 0 || strcmp(name + nbytes, tail) != 0)
             continue;
         if (found)
-            return uz_fail_at(err, UZ_CORRUPT, file->path, UZ_NO_OFFSET,
+            return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), UZ_NO_OFFSET,
                               "two folders with a data.pkl in one archive");
         found = true;
         *pickle_index = i;
         root_nbytes = nbytes;
     }
     if (!found)
-        return uz_fail_at(err, UZ_FORMAT, file->path, UZ_NO_OFFSET,
+        return uz_fail_at(err, UZ_FORMAT, uz_content_path(file->content), UZ_NO_OFFSET,
                           "not a PyTorch file: a zip archive without a data.pkl");
     const char *name = uz_zip_name(file->zip, *pickle_index);
     UZ_TRY(uz_alloc(&file->archive_root, (uint64_t)root_nbytes + tail_nbytes + 1, 1, err));
@@ -104,7 +66,7 @@ static int read_byteorder(struct uz_torch_file *file, struct uz_error *err)
     file->big_endian = nbytes == 3 && memcmp(text, "big", 3) == 0;
     free(text);
     if (!little && !file->big_endian)
-        return uz_fail_at(err, UZ_CORRUPT, file->path, UZ_NO_OFFSET,
+        return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), UZ_NO_OFFSET,
                           "its byteorder is neither 'little' nor 'big'");
     return UZ_OK;
 }
@@ -115,7 +77,7 @@ static int refuse_torchscript(const struct uz_torch_file *file, struct uz_error 
     uint64_t index;
     UZ_TRY(find_in_root(file, "constants.pkl", &found, &index, err));
     if (found)
-        return uz_fail_at(err, UZ_UNSUPPORTED, file->path, UZ_NO_OFFSET,
+        return uz_fail_at(err, UZ_UNSUPPORTED, uz_content_path(file->content), UZ_NO_OFFSET,
                           "a TorchScript program (torch.jit.save), not saved values");
     return UZ_OK;
 }
@@ -131,10 +93,10 @@ static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_err
     if (!entry.deflated)
         UZ_TRY(uz_zip_offset(file->zip, index, &file->pickle_offset, err));
     UZ_TRY(uz_zip_read(file->zip, index, file->limits.max_pickle_bytes, &data, &nbytes, err));
-    uz_cursor_init(&cur, data, nbytes, file->path, file->pickle_offset);
+    uz_cursor_init(&cur, data, nbytes, uz_content_path(file->content), file->pickle_offset);
     int rc = uz_pickle_read(&cur, &file->limits, file->arena, &file->root, err);
     if (rc == UZ_OK && uz_cursor_left(&cur) > 0)
-        rc = uz_fail_at(err, UZ_CORRUPT, file->path, uz_cursor_offset(&cur),
+        rc = uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), uz_cursor_offset(&cur),
                         "%llu bytes follow the end of data.pkl's pickle",
                         (unsigned long long)uz_cursor_left(&cur));
     free(data);
@@ -143,21 +105,36 @@ static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_err
     return rc;
 }
 
-static int open_all(struct uz_torch_file *file, const char *path, struct uz_error *err)
+static int open_zip(struct uz_torch_file *file, struct uz_error *err)
 {
-    uint64_t file_nbytes = 0, pickle_index = 0;
-
-    file->path = strdup(path);
+    uint64_t pickle_index = 0;
     file->arena = uz_arena_new(file->limits.max_pickle_arena);
-    if (!file->path || !file->arena)
-        return uz_fail_nomem(err, strlen(path) + 1);
-    UZ_TRY(uz_open_read(path, &file->fd, &file_nbytes, err));
-    UZ_TRY(check_container(file, file_nbytes, err));
-    UZ_TRY(uz_zip_open(&file->zip, file->fd, file_nbytes, path, &file->limits, err));
+    if (!file->arena)
+        return uz_fail_nomem(err, 0);
+    UZ_TRY(uz_zip_open(&file->zip, file->content, &file->limits, err));
     UZ_TRY(find_root(file, &pickle_index, err));
     UZ_TRY(refuse_torchscript(file, err));
     UZ_TRY(read_byteorder(file, err));
     return read_pickle(file, pickle_index, err);
+}
+
+/* Names the container by its first bytes. */
+static int open_container(struct uz_torch_file *file, struct uz_error *err)
+{
+    static const uint8_t zip_magic[] = {'P', 'K', 3, 4};
+    const char *path = uz_content_path(file->content);
+    uint8_t head[HEAD_NBYTES];
+    size_t nbytes;
+    UZ_TRY(uz_content_read_some(file->content, head, sizeof head, 0, &nbytes, err));
+    if (nbytes == 0)
+        return uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET, "the file is empty");
+    if (nbytes >= sizeof zip_magic && memcmp(head, zip_magic, sizeof zip_magic) == 0)
+        return open_zip(file, err);
+    if (uz_legacy_is_magic(head, nbytes))
+        return uz_legacy_open(&file->legacy, file->content, &file->limits, &file->arena,
+                              &file->root, err);
+    return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET, "not a PyTorch file%s",
+                      uz_content_is_packed(file->content) ? ", after decompression" : "");
 }
 
 int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
@@ -165,9 +142,10 @@ int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_
 {
     struct uz_torch_file *file;
     UZ_TRY(uz_alloc(&file, 1, sizeof *file, err));
-    file->fd = -1;
     file->limits = *limits;
-    int rc = open_all(file, path, err);
+    int rc = uz_content_open(&file->content, path, err);
+    if (rc == UZ_OK)
+        rc = open_container(file, err);
     if (rc < 0) {
         uz_error_in_file(err, rc, path);
         uz_torch_close(file);
@@ -182,11 +160,10 @@ void uz_torch_close(struct uz_torch_file *file)
     if (!file)
         return;
     uz_zip_close(file->zip);
+    uz_legacy_close(file->legacy);
     uz_arena_free(file->arena);
-    if (file->fd >= 0)
-        close(file->fd);
+    uz_content_close(file->content);
     free(file->archive_root);
-    free(file->path);
     free(file);
 }
 
@@ -202,5 +179,5 @@ const char *uz_torch_archive_root(const struct uz_torch_file *file)
 
 const char *uz_torch_path(const struct uz_torch_file *file)
 {
-    return file->path;
+    return uz_content_path(file->content);
 }

@@ -26,18 +26,26 @@ enum {
 };
 
 struct uz_zip {
-    char *path;
+    const char *path;
     zip_t *archive;
     struct uz_map *names;
     uint64_t *offsets; /* of entries already found; UINT64_MAX: not yet */
     struct uz_zip_source source;
 };
 
-/* A failure of libzip: of the system if a read failed, else the archive's. */
+/* Hands on why a read failed. */
+static int fail_read(const struct uz_zip *zip, struct uz_error *err)
+{
+    if (err)
+        *err = zip->source.read_error;
+    return zip->source.read_rc;
+}
+
+/* A failure of libzip: that of a read if one failed, else the archive's. */
 static int fail_zip(struct uz_zip *zip, zip_error_t *error, const char *what, struct uz_error *err)
 {
-    if (zip->source.read_errno)
-        return uz_fail_errno(err, zip->source.read_errno, zip->path, "cannot be read");
+    if (zip->source.read_rc < 0)
+        return fail_read(zip, err);
     switch (zip_error_code_zip(error)) {
     case ZIP_ER_MEMORY:
         return uz_fail_nomem(err, 0);
@@ -108,25 +116,22 @@ static int index_names(struct uz_zip *zip, const struct uz_limits *limits, struc
     return UZ_OK;
 }
 
-int uz_zip_open(struct uz_zip **out, int fd, uint64_t file_nbytes, const char *path,
-                const struct uz_limits *limits, struct uz_error *err)
+int uz_zip_open(struct uz_zip **out, struct uz_content *content, const struct uz_limits *limits,
+                struct uz_error *err)
 {
     struct uz_zip *zip;
     UZ_TRY(uz_alloc(&zip, 1, sizeof *zip, err));
-    uz_zip_source_init(&zip->source, fd, file_nbytes);
-    int rc = UZ_OK;
-    zip->path = strdup(path);
-    if (!zip->path) {
-        rc = uz_fail_nomem(err, strlen(path) + 1);
-        goto fail;
+    uz_zip_source_init(&zip->source, content);
+    zip->path = uz_content_path(content);
+    int rc = open_archive(zip, err);
+    if (rc == UZ_OK)
+        rc = index_names(zip, limits, err);
+    if (rc < 0) {
+        uz_zip_close(zip);
+        return rc;
     }
-    UZ_TRY_GOTO(open_archive(zip, err), fail);
-    UZ_TRY_GOTO(index_names(zip, limits, err), fail);
     *out = zip;
     return UZ_OK;
-fail:
-    uz_zip_close(zip);
-    return rc;
 }
 
 void uz_zip_close(struct uz_zip *zip)
@@ -138,7 +143,6 @@ void uz_zip_close(struct uz_zip *zip)
     if (zip->archive)
         zip_discard(zip->archive);
     zip_error_fini(&zip->source.error);
-    free(zip->path);
     free(zip);
 }
 
@@ -209,7 +213,7 @@ static int open_entry(struct uz_zip *zip, uint64_t index, uint64_t *header, zip_
                       struct uz_error *err)
 {
     zip->source.lowest_seek = UINT64_MAX;
-    zip->source.read_errno = 0;
+    zip->source.read_rc = UZ_OK;
     zip_error_clear(zip->archive);
     *file = zip_fopen_index(zip->archive, index, ZIP_FL_UNCHANGED);
     if (!*file) {
@@ -234,8 +238,8 @@ static int locate(struct uz_zip *zip, uint64_t index, uint64_t *header, uint64_t
     zip_int64_t n = zip_fread(file, &first, 1);
     *data = zip->source.last_read;
     zip_fclose(file);
-    if (zip->source.read_errno)
-        return uz_fail_errno(err, zip->source.read_errno, zip->path, "cannot be read");
+    if (zip->source.read_rc < 0)
+        return fail_read(zip, err);
     if (n < 0 || *data == UINT64_MAX || *header == UINT64_MAX)
         return fail_entry(zip, index, UZ_CORRUPT, UZ_NO_OFFSET, err, "its data cannot be found");
     return UZ_OK;
@@ -250,7 +254,7 @@ static int name_stands_at(struct uz_zip *zip, const char *name, uint64_t pos, bo
     while (nbytes > 0 && *same) {
         char part[256];
         size_t n = nbytes < sizeof part ? nbytes : sizeof part;
-        UZ_TRY(uz_pread_all(zip->source.fd, part, n, pos, zip->path, err));
+        UZ_TRY(uz_content_read(zip->source.content, part, n, pos, err));
         *same = memcmp(part, name, n) == 0;
         name += n;
         pos += n;
@@ -277,7 +281,7 @@ static int extra_is_whole(struct uz_zip *zip, uint64_t pos, size_t nbytes, bool 
         *whole = nbytes >= sizeof field && n_fields < MAX_EXTRA_FIELDS;
         if (!*whole)
             break;
-        UZ_TRY(uz_pread_all(zip->source.fd, field, sizeof field, pos, zip->path, err));
+        UZ_TRY(uz_content_read(zip->source.content, field, sizeof field, pos, err));
         size_t n = sizeof field + le16(field + 2);
         *whole = n <= nbytes;
         pos += n;
@@ -291,7 +295,7 @@ static int check_header(struct uz_zip *zip, uint64_t index, uint64_t header, uin
                         bool deflated, struct uz_error *err)
 {
     uint8_t h[LOCAL_HEADER_NBYTES];
-    UZ_TRY(uz_pread_all(zip->source.fd, h, sizeof h, header, zip->path, err));
+    UZ_TRY(uz_content_read(zip->source.content, h, sizeof h, header, err));
     if (memcmp(h, "PK\3\4", 4) != 0)
         return fail_entry(zip, index, UZ_CORRUPT, header, err, "no local header stands here");
     const char *name = uz_zip_name(zip, index);
@@ -349,8 +353,8 @@ static int read_entry(struct uz_zip *zip, uint64_t index, zip_file_t *file, uint
             done += (uint64_t)n;
             continue;
         }
-        if (zip->source.read_errno)
-            return uz_fail_errno(err, zip->source.read_errno, zip->path, "cannot be read");
+        if (zip->source.read_rc < 0)
+            return fail_read(zip, err);
         zip_error_t *error = zip_file_get_error(file);
         if (n < 0 && zip_error_code_zip(error) == ZIP_ER_MEMORY)
             return uz_fail_nomem(err, 0);
@@ -391,7 +395,7 @@ static int read_stored(struct uz_zip *zip, uint64_t index, const struct uz_zip_e
 {
     uint64_t offset = 0;
     UZ_TRY(uz_zip_offset(zip, index, &offset, err));
-    UZ_TRY(uz_pread_all(zip->source.fd, data, (size_t)entry->nbytes, offset, zip->path, err));
+    UZ_TRY(uz_content_read(zip->source.content, data, (size_t)entry->nbytes, offset, err));
     if (entry->crc != 0 && libdeflate_crc32(0, data, (size_t)entry->nbytes) != entry->crc)
         return fail_entry(zip, index, UZ_CORRUPT, offset, err,
                           "its bytes do not match their CRC-32: the file was damaged");
@@ -442,7 +446,7 @@ int uz_zip_read_at(struct uz_zip *zip, uint64_t index, uint64_t first, void *buf
         return fail_entry(zip, index, UZ_CORRUPT, UZ_NO_OFFSET, err, "is too short");
     UZ_TRY(uz_zip_offset(zip, index, &offset, err));
     if (!entry.deflated)
-        return uz_pread_all(zip->source.fd, buf, nbytes, offset + first, zip->path, err);
+        return uz_content_read(zip->source.content, buf, nbytes, offset + first, err);
     zip_file_t *file = NULL;
     UZ_TRY(open_entry(zip, index, NULL, &file, err));
     int rc = skip(zip, index, file, first, err);

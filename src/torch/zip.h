@@ -10,6 +10,7 @@
 #include <unzero/limits.h>
 
 #include "base/error.h"
+#include "torch/content.h"
 
 struct uz_zip;
 
@@ -21,14 +22,14 @@ struct uz_zip_entry {
 };
 
 /*
- * Reads the central directory of the archive in `fd`, which is borrowed: it must stay open as long
- * as the archive. `path` is for messages and is copied. Refuses entries of one name. One thread at
- * a time may use the archive.
+ * Reads the central directory of the archive that `content` is, which is borrowed: it must stay
+ * open as long as the archive. Refuses entries of one name. One thread at a time may use the
+ * archive.
  */
-int uz_zip_open(struct uz_zip **out, int fd, uint64_t file_nbytes, const char *path,
-                const struct uz_limits *limits, struct uz_error *err);
+int uz_zip_open(struct uz_zip **out, struct uz_content *content, const struct uz_limits *limits,
+                struct uz_error *err);
 
-/* NULL is allowed. Leaves the fd open. */
+/* NULL is allowed. Leaves the content open. */
 void uz_zip_close(struct uz_zip *zip);
 
 uint64_t uz_zip_count(const struct uz_zip *zip);
@@ -44,8 +45,8 @@ int uz_zip_stat(struct uz_zip *zip, uint64_t index, struct uz_zip_entry *entry,
                 struct uz_error *err);
 
 /*
- * The byte of the file at which the data of an entry begins, proven against the entry's local
- * header, with all packed_nbytes inside the file. 0 for an entry of no bytes.
+ * The byte of the (decoded) content at which the data of an entry begins, proven against the
+ * entry's local header, with all packed_nbytes inside the file. 0 for an entry of no bytes.
  */
 int uz_zip_offset(struct uz_zip *zip, uint64_t index, uint64_t *offset, struct uz_error *err);
 

@@ -1,33 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The source through which libzip reads a file: pread, a small window, and notes. */
+/* The source through which libzip reads a file: its content, a small window, and notes. */
 #include "torch/zip_source.h"
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 static int64_t source_fail(struct uz_zip_source *src, int zip_errno, int sys_errno)
 {
-    src->read_errno = sys_errno;
     zip_error_set(&src->error, zip_errno, sys_errno);
     return -1;
 }
 
-/* pread until nbytes or the end of the file; a short count is the end. */
-static int64_t read_fd(struct uz_zip_source *src, uint8_t *data, uint64_t nbytes, uint64_t pos)
+/* Reads until nbytes or the end of the file; a short count is the end. */
+static int64_t read_content(struct uz_zip_source *src, uint8_t *data, uint64_t nbytes, uint64_t pos)
 {
-    uint64_t done = 0;
-    while (done < nbytes) {
-        ssize_t n = pread(src->fd, data + done, (size_t)(nbytes - done), (off_t)(pos + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return source_fail(src, ZIP_ER_READ, errno);
-        if (n == 0)
-            break;
-        done += (uint64_t)n;
-    }
-    return (int64_t)done;
+    size_t n;
+    src->read_rc =
+        uz_content_read_some(src->content, data, (size_t)nbytes, pos, &n, &src->read_error);
+    return src->read_rc < 0 ? source_fail(src, ZIP_ER_READ, EIO) : (int64_t)n;
 }
 
 /* Small reads, of which a central directory takes many, cost a system call only now and then. */
@@ -36,7 +26,7 @@ static int64_t read_window(struct uz_zip_source *src, uint8_t *data, uint64_t nb
     if (src->pos < src->window_pos || src->pos + nbytes > src->window_pos + src->window_n) {
         uint64_t want = left < sizeof src->window ? left : sizeof src->window;
         src->window_n = 0;
-        int64_t n = read_fd(src, src->window, want, src->pos);
+        int64_t n = read_content(src, src->window, want, src->pos);
         if (n < 0)
             return n;
         src->window_pos = src->pos;
@@ -60,7 +50,7 @@ static int64_t source_read(struct uz_zip_source *src, uint8_t *data, uint64_t nb
     if (nbytes == 0)
         return 0;
     int64_t n = nbytes < sizeof src->window / 4 ? read_window(src, data, nbytes, left)
-                                                : read_fd(src, data, nbytes, src->pos);
+                                                : read_content(src, data, nbytes, src->pos);
     if (n > 0)
         src->pos += (uint64_t)n;
     return n;
@@ -113,11 +103,11 @@ static zip_int64_t source(void *cookie, void *data, zip_uint64_t nbytes, zip_sou
     }
 }
 
-void uz_zip_source_init(struct uz_zip_source *src, int fd, uint64_t file_nbytes)
+void uz_zip_source_init(struct uz_zip_source *src, struct uz_content *content)
 {
     memset(src, 0, sizeof *src);
-    src->fd = fd;
-    src->file_nbytes = file_nbytes;
+    src->content = content;
+    src->file_nbytes = uz_content_nbytes(content);
     src->budget = UINT64_MAX;
     zip_error_init(&src->error);
 }

@@ -25,7 +25,7 @@ static bool names_other_rank(const char *archive_root, const char *path)
     struct uz_shard_file was, is;
     snprintf(name, sizeof name, "%s.pt", archive_root);
     return uz_parse_shard_name(name, &was) && uz_parse_shard_name(uz_path_name(path), &is) &&
-           was.kind == is.kind && (was.dp != is.dp || was.mp != is.mp);
+           was.kind == is.kind && (was.dp != is.dp || was.mp != is.mp || was.layer != is.layer);
 }
 
 /* PyTorch names the root "archive" where the path has characters beyond ASCII. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layout/shape_text.h"
 #include "zero/grid_names.h"
 #include "zero/tp_plan.h"
 
@@ -15,6 +16,7 @@ struct joiner {
     struct uz_model *model;
     const struct uz_grid_sources *sources;
     struct uz_notes *notes;
+    uint32_t n_stages; /* of the pipeline, and one more if there are layer files */
     uint32_t n_slices;
     struct uz_grid_names names;
     struct uz_tp_rules *own_rules; /* of a file or a family, if the checkpoint has none */
@@ -60,12 +62,31 @@ static int take_places(struct joiner *j, struct uz_error *err)
     return UZ_OK;
 }
 
+/* Flat tensors of all ranks; their states get the model's numbers. */
+static int take_partitions(struct joiner *j, struct uz_error *err)
+{
+    for (uint32_t mp = 0; mp < j->n_slices; mp++) {
+        const struct uz_model *slice = j->sources->slices[mp];
+        for (size_t i = 0; i < slice->n_partitions; i++) {
+            struct uz_partition partition = slice->partitions[i];
+            const char *state = slice->states[partition.state];
+            partition.mp = mp;
+            partition.place += j->first_place[mp];
+            UZ_TRY(uz_model_add_state(j->model, state, strlen(state), &partition.state, err));
+            UZ_TRY(uz_model_add_partition(j->model, &partition, err));
+        }
+    }
+    return UZ_OK;
+}
+
 static int make_labels(struct joiner *j, struct uz_error *err)
 {
     const struct uz_grid *grid = &j->sources->grid;
     for (uint32_t mp = 0; mp < j->n_slices; mp++) {
         char label[LABEL_NBYTES];
-        if (grid->pp > 1 && grid->tp > 1)
+        if (mp / grid->tp == grid->pp)
+            snprintf(label, sizeof label, "the layer files of tensor rank %u", mp % grid->tp);
+        else if (grid->pp > 1 && grid->tp > 1)
             snprintf(label, sizeof label, "tensor rank %u of pipeline stage %u", mp % grid->tp,
                      mp / grid->tp);
         else
@@ -103,6 +124,7 @@ static int set_up(struct joiner *j, struct uz_error *err)
     UZ_TRY(uz_alloc(&j->main, j->sources->grid.tp, sizeof *j->main, err));
     UZ_TRY(uz_alloc(&j->shards, j->sources->grid.tp, sizeof *j->shards, err));
     UZ_TRY(take_places(j, err));
+    UZ_TRY(take_partitions(j, err));
     UZ_TRY(make_labels(j, err));
     for (uint32_t mp = 0; mp < j->n_slices; mp++)
         UZ_TRY(chain_states(j, mp, err));
@@ -151,7 +173,8 @@ static int find_own_rules(struct joiner *j, struct uz_error *err)
 
 static struct uz_tp_rules *rules_of(const struct joiner *j, uint32_t slice)
 {
-    struct uz_tp_rules *recorded = j->sources->rules[slice / j->sources->grid.tp];
+    uint32_t stage = slice / j->sources->grid.tp; /* of layer files it is not known */
+    struct uz_tp_rules *recorded = stage < j->sources->grid.pp ? j->sources->rules[stage] : NULL;
     return j->own_rules ? j->own_rules : recorded ? recorded : j->sources->rules[0];
 }
 
@@ -191,7 +214,7 @@ static void find_main(struct joiner *j, size_t number)
     for (uint32_t tp = 0; tp < grid->tp; tp++) {
         struct uz_held *main = &j->main[tp];
         *main = (struct uz_held){UZ_NONE, UZ_NONE};
-        for (uint32_t pp = 0; pp < grid->pp; pp++) {
+        for (uint32_t pp = 0; pp < j->n_stages; pp++) {
             const struct uz_held *other = &held[pp * grid->tp + tp];
             if (other->slice != UZ_NONE &&
                 (main->slice == UZ_NONE || (is_parameter(j, other) && !is_parameter(j, main))))
@@ -225,7 +248,7 @@ static uint32_t reference_rank(const struct joiner *j)
     return first;
 }
 
-static const char *role_name(enum uz_role role)
+static const char *kind_of(enum uz_role role)
 {
     static const char *const names[] = {
         [UZ_ROLE_PARAM] = "a trained parameter",
@@ -247,8 +270,8 @@ static int check_alike(const struct joiner *j, const char *name, uint32_t refere
         const struct uz_tensor *other = held_tensor(j, &j->main[tp]);
         if (other->role != first->role)
             return uz_fail(err, UZ_MISMATCH, "%s is %s on %s, but %s on %s", name,
-                           role_name(first->role), j->labels[j->main[reference].slice],
-                           role_name(other->role), j->labels[j->main[tp].slice]);
+                           kind_of(first->role), j->labels[j->main[reference].slice],
+                           kind_of(other->role), j->labels[j->main[tp].slice]);
         if (other->dtype != first->dtype)
             return uz_fail(err, UZ_MISMATCH, "%s is stored as %s on %s, but as %s on %s", name,
                            uz_dtype_name(first->dtype), j->labels[j->main[reference].slice],
@@ -339,7 +362,7 @@ static int place_all(struct joiner *j, const struct uz_tp_plan *plan, const stru
             UZ_TRY(place_held(j, part, held, tensor, uz_model_add_layer_piece, err));
             base = copy ? UZ_NONE : index;
         }
-        for (uint32_t pp = 0; ties && pp < grid->pp; pp++) {
+        for (uint32_t pp = 0; ties && pp < j->n_stages; pp++) {
             const struct uz_held *tie = &ties[pp * grid->tp + part->rank];
             if (tie->slice != UZ_NONE && tie->slice != held->slice)
                 UZ_TRY(place_tie(j, part, held, tie, tensor, base, err));
@@ -474,39 +497,84 @@ static int emit_lp(void *cookie, const struct uz_piece *piece, struct uz_error *
     return uz_model_add_lp_piece(lp->sink.joiner->model, lp->sink.tensor, lp->dtype, &made, err);
 }
 
+/* The low-precision copy of what is taken of a tensor rank: beside it, or in a layer file. */
+struct copy {
+    uint32_t slice;
+    enum uz_dtype dtype;
+    const struct uz_piece *pieces;
+    uint64_t n_pieces;
+};
+
+static struct copy find_copy(const struct joiner *j, size_t number, uint32_t tp)
+{
+    const struct uz_held *main = &j->main[tp];
+    const struct uz_model *slice = j->sources->slices[main->slice];
+    const struct uz_tensor *local = &slice->tensors[main->tensor];
+    if (local->lp != UZ_NONE)
+        return (struct copy){main->slice, local->lp_dtype, &slice->lp_pieces[local->lp],
+                             local->n_lp};
+    uint32_t at = j->sources->grid.pp * j->sources->grid.tp + tp;
+    const struct uz_held *held = &j->names.held[number * j->n_slices];
+    if (!j->sources->has_layers || held[at].slice == UZ_NONE || at == main->slice)
+        return (struct copy){UZ_NONE, local->lp_dtype, NULL, 0};
+    const struct uz_model *layers = j->sources->slices[at];
+    const struct uz_tensor *copy = &layers->tensors[held[at].tensor];
+    return (struct copy){at, copy->dtype, &layers->pieces[copy->first_piece], copy->n_pieces};
+}
+
+/* A layer file's copy has the shape of what it is a copy of. */
+static int check_copy(const struct joiner *j, size_t number, uint32_t tp, struct uz_error *err)
+{
+    uint32_t at = j->sources->grid.pp * j->sources->grid.tp + tp;
+    const struct uz_tensor *main = held_tensor(j, &j->main[tp]);
+    if (!j->sources->has_layers || j->names.held[number * j->n_slices + at].slice == UZ_NONE)
+        return UZ_OK;
+    const struct uz_tensor *copy = held_tensor(j, &j->names.held[number * j->n_slices + at]);
+    if (copy->ndim == main->ndim &&
+        !memcmp(copy->shape, main->shape, main->ndim * sizeof *main->shape))
+        return UZ_OK;
+    char here[160], there[160];
+    return uz_fail(err, UZ_MISMATCH, "%s has shape %s in its layer file, but %s in 'param_shapes'",
+                   main->name,
+                   uz_shape_text(here, sizeof here, copy->ndim, copy->shape, copy->numel),
+                   uz_shape_text(there, sizeof there, main->ndim, main->shape, main->numel));
+}
+
 /* True if all parts' ranks have a copy, of one dtype, that is joined like the parameter. */
-static bool has_lp(const struct joiner *j, const struct uz_tp_plan *plan, enum uz_dtype *dtype)
+static bool has_lp(const struct joiner *j, size_t number, const struct uz_tp_plan *plan,
+                   enum uz_dtype *dtype)
 {
     *dtype = UZ_DTYPE_INVALID;
     for (size_t i = 0; i < plan->n_parts; i++) {
-        const struct uz_tensor *local = held_tensor(j, &j->main[plan->parts[i].rank]);
-        if (local->lp == UZ_NONE || (*dtype != UZ_DTYPE_INVALID && *dtype != local->lp_dtype))
+        struct copy copy = find_copy(j, number, plan->parts[i].rank);
+        if (copy.slice == UZ_NONE || (*dtype != UZ_DTYPE_INVALID && *dtype != copy.dtype))
             return false;
-        *dtype = local->lp_dtype;
+        *dtype = copy.dtype;
         if (plan->parts[i].role == UZ_TP_ADDEND)
             return false; /* a mean of rounded values is no rounded mean */
     }
     return !plan->is_scaled && plan->n_parts > 0;
 }
 
-static int join_lp(struct joiner *j, const struct uz_tp_plan *plan, uint32_t reference,
-                   uint32_t tensor, struct uz_error *err)
+static int join_lp(struct joiner *j, size_t number, const struct uz_tp_plan *plan,
+                   uint32_t reference, uint32_t tensor, struct uz_error *err)
 {
     struct lp_sink lp = {.sink = {.joiner = j, .tensor = tensor}};
-    j->model->tensors[tensor].lp_dtype = held_tensor(j, &j->main[reference])->lp_dtype;
-    if (!has_lp(j, plan, &lp.dtype))
+    for (uint32_t tp = 0; tp < j->sources->grid.tp; tp++)
+        if (j->shards[tp].is_there)
+            UZ_TRY(check_copy(j, number, tp, err));
+    j->model->tensors[tensor].lp_dtype = find_copy(j, number, reference).dtype;
+    if (!has_lp(j, number, plan, &lp.dtype))
         return UZ_OK;
     for (size_t i = 0; i < plan->n_parts; i++) {
         const struct uz_tp_part *part = &plan->parts[i];
         if (part->role != UZ_TP_PART)
             continue;
-        const struct uz_held *held = &j->main[part->rank];
-        const struct uz_model *slice = j->sources->slices[held->slice];
-        const struct uz_tensor *local = &slice->tensors[held->tensor];
-        lp.sink.slice = held->slice;
-        for (uint32_t k = 0; k < local->n_lp; k++)
-            UZ_TRY(uz_placement_apply(&part->placement, &slice->lp_pieces[local->lp + k],
-                                      j->model->arena, emit_lp, &lp, err));
+        struct copy copy = find_copy(j, number, part->rank);
+        lp.sink.slice = copy.slice;
+        for (uint64_t k = 0; k < copy.n_pieces; k++)
+            UZ_TRY(uz_placement_apply(&part->placement, &copy.pieces[k], j->model->arena, emit_lp,
+                                      &lp, err));
     }
     return UZ_OK;
 }
@@ -523,7 +591,7 @@ static int join_planned(struct joiner *j, size_t number, const struct uz_tp_plan
                                plan->shape, &tensor, err));
     j->model->tensors[tensor].order = number;
     UZ_TRY(place_all(j, plan, j->main, ties, tensor, err));
-    UZ_TRY(join_lp(j, plan, reference, tensor, err));
+    UZ_TRY(join_lp(j, number, plan, reference, tensor, err));
     return join_states(j, plan, reference, tensor, ties, err);
 }
 
@@ -597,8 +665,9 @@ int uz_grid_join(struct uz_model *model, const struct uz_grid_sources *sources,
         .model = model,
         .sources = sources,
         .notes = notes,
-        .n_slices = sources->grid.pp * sources->grid.tp,
+        .n_stages = sources->grid.pp + sources->has_layers,
     };
+    j.n_slices = j.n_stages * sources->grid.tp;
     int rc = join(&j, err);
     for (uint32_t mp = 0; mp < j.n_slices; mp++) {
         if (j.first_state)

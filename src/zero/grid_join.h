@@ -10,9 +10,12 @@
 
 struct uz_grid_sources {
     struct uz_grid grid;
-    const struct uz_model *const *slices; /* finished, of all model-parallel ranks in order */
-    /* pipelines: of each tensor rank what its layer files hold (pipe_layers.h); else NULL */
-    const struct uz_model *const *layers;
+    /*
+     * Finished models of all model-parallel ranks in order, and with has_layers behind them of each
+     * tensor rank what its layer files hold (pipe_layers.h).
+     */
+    const struct uz_model *const *slices;
+    bool has_layers;
     struct uz_tp_rules *const *rules; /* of each pipeline stage; NULL entries: none are recorded */
     const char *tp_map;               /* the user's file of rules, or NULL */
     const struct uz_limits *limits;

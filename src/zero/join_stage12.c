@@ -105,7 +105,8 @@ static uint64_t first_param_after(const struct group *group, uint64_t start)
  */
 static int add_rank(const struct group *group, struct uz_model *model,
                     const struct uz_params *params, const struct uz_ranks *ranks, uint64_t rank,
-                    const struct uz_flat_view *view, uint32_t first_tensor, struct uz_error *err)
+                    const struct uz_flat_view *view, uint32_t state, uint32_t first_tensor,
+                    struct uz_error *err)
 {
     uint64_t ep_rank, part;
     uz_expert_place(&group->split, rank, &ep_rank, &part);
@@ -114,7 +115,9 @@ static int add_rank(const struct group *group, struct uz_model *model,
     uint32_t place;
     if (size == 0)
         return UZ_OK;
-    UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank], &view->storage, &place, err));
+    struct uz_partition what = {
+        .rank = (uint32_t)rank, .group = (uint32_t)group->index, .state = state, .start = start};
+    UZ_TRY(uz_source_add_partition(model, ranks->optim_files[rank], view, what, &place, err));
     for (uint64_t p = first_param_after(group, start);
          p < group->n_params && group->offsets[p] < start + size; p++) {
         struct uz_hp_fragment fragment;
@@ -162,7 +165,7 @@ static int join_state(const struct group *group, struct uz_model *model,
     for (uint64_t rank = 0; rank < ranks->world; rank++) {
         const struct uz_flat_view *view;
         UZ_TRY(uz_ranks_state(ranks, model, rank, group->index, state, &view, err));
-        UZ_TRY(add_rank(group, model, params, ranks, rank, view, first_tensor, err));
+        UZ_TRY(add_rank(group, model, params, ranks, rank, view, number, first_tensor, err));
     }
     return UZ_OK;
 }
@@ -191,7 +194,7 @@ static int join_group(struct group *group, struct uz_model *model, const struct 
         UZ_TRY(check_same_layout(group, model, ranks, rank, err));
         UZ_TRY(check_partition(group, model, ranks, rank, err));
         UZ_TRY(add_rank(group, model, params, ranks, rank,
-                        &ranks->shards[rank].groups[group->index].fp32,
+                        &ranks->shards[rank].groups[group->index].fp32, UZ_STATE_WEIGHT,
                         params->group_tensor[group->index], err));
     }
     for (uint32_t tensor = params->group_tensor[group->index];

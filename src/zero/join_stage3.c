@@ -60,8 +60,10 @@ static int add_lane(struct walk *walk, struct uz_model *model, const struct uz_r
         if (state)
             UZ_TRY(uz_ranks_state(ranks, model, rank, walk->subgroup, state, &view, err));
         walk->views[first + rank] = view;
-        UZ_TRY(uz_source_add_place(model, ranks->optim_files[rank], &view->storage,
-                                   &walk->places[first + rank], err));
+        struct uz_partition what = {
+            .rank = (uint32_t)rank, .group = (uint32_t)walk->subgroup, .state = number};
+        UZ_TRY(uz_source_add_partition(model, ranks->optim_files[rank], view, what,
+                                       &walk->places[first + rank], err));
     }
     walk->lanes[walk->n_lanes++] =
         (struct lane){.state = number, .dtype = walk->views[first]->dtype};

@@ -227,22 +227,6 @@ static int list_shared(const struct uz_module_reader *r, const struct uz_map *mo
     return UZ_OK;
 }
 
-/* What two names of one piece of memory have in common: storage, offset, sizes and strides. */
-static int memory_key(struct uz_arena *arena, const struct uz_view *view, const char **key,
-                      size_t *nbytes, struct uz_error *err)
-{
-    uint64_t *numbers;
-    uint64_t n = 2 + 2 * (uint64_t)view->ndim;
-    UZ_TRY(uz_arena_alloc(arena, n, sizeof *numbers, &numbers, err));
-    numbers[0] = view->storage.key;
-    numbers[1] = view->first;
-    memcpy(numbers + 2, view->shape, view->ndim * sizeof *numbers);
-    memcpy(numbers + 2 + view->ndim, view->stride, view->ndim * sizeof *numbers);
-    *key = (const char *)numbers;
-    *nbytes = (size_t)n * sizeof *numbers;
-    return UZ_OK;
-}
-
 /* Names of one piece of memory, where no list tells of them: the first one is the holder. */
 static int list_same_memory(const struct uz_module_reader *r, const struct uz_map *buffers,
                             const struct uz_dict *pairs, struct ties *ties, struct uz_map *seen,
@@ -260,7 +244,7 @@ static int list_same_memory(const struct uz_module_reader *r, const struct uz_ma
         UZ_TRY(resolve(r, &entry, &view, err));
         if (view.numel == 0)
             continue;
-        UZ_TRY(memory_key(arena, &view, &key, &nbytes, err));
+        UZ_TRY(uz_view_memory_key(arena, &view, &key, &nbytes, err));
         if (uz_map_get(seen, key, nbytes, &holder))
             UZ_TRY(add_tie(ties, name, &pairs->pairs[holder].key->u.text, err));
         else

@@ -325,7 +325,7 @@ static int compare_mappings(const struct reader *r, struct uz_error *err)
     for (size_t g = 0; g < mappings->n; g++) {
         uint64_t size = 0;
         UZ_TRY(partition_size(r, g, &size, err));
-        struct uz_partition partition = {.rank = r->rank, .part = part_of(r, g), .size = size};
+        struct uz_part partition = {.rank = r->rank, .part = part_of(r, g), .size = size};
         int rc = uz_compare_slice_mapping(mappings->items[stored(r, g)], r->params, g, &r->shard->groups[g],
                                           &partition, &r->shard->groups[g].mapping, err);
         if (rc < 0)

@@ -263,4 +263,5 @@ void uz_reading_free(struct uz_reading *r)
     free(r->optim_files);
     free(r->model_files);
     free(r->metadata);
+    free(r->buffers);
 }

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "zero/archive_root.h"
 #include "zero/grid_join.h"
+#include "zero/pipe_layers.h"
 #include "zero/reading.h"
 
 /* What a model-parallel rank's reading fills if there are several of them. */
@@ -26,7 +27,10 @@ struct checkpoint {
     struct uz_reading *slices; /* of each model-parallel rank */
     uint32_t n_slices;
     struct uz_grid grid;
-    struct own *own; /* NULL if there is one rank: then the caller's are filled at once */
+    struct own *own;         /* NULL if there is one rank: then the caller's are filled at once */
+    bool has_layers;         /* a pipeline's weights are in layer files */
+    struct uz_model *layers; /* then: what they hold, of each tensor rank */
+    uint32_t n_layers;
     struct uz_model *model;
     struct uz_zero_info *info;
     struct uz_notes *notes;
@@ -103,12 +107,24 @@ static int check_state(struct checkpoint *c, struct uz_error *err)
 
 /* ---- The model-parallel ranks, one after another or side by side ---- */
 
+/* Whether experts are spread over tensor ranks or cut by them is recorded nowhere. */
+static int refuse_experts(const struct checkpoint *c, struct uz_error *err)
+{
+    return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
+                      "experts (MoE) together with tensor or pipeline parallelism are not "
+                      "supported: the files do not tell how the ranks share them");
+}
+
 static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 {
     unsigned threads = c->threads;
+    size_t n_experts;
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &c->n_slices, err));
+    if (c->n_slices > 1 && uz_topology_shards(&c->topology, UZ_SHARD_EXPERT, &n_experts))
+        return refuse_experts(c, err);
     UZ_TRY(uz_alloc(&c->slices, c->n_slices, sizeof *c->slices, err));
-    if (c->n_slices > 1)
+    c->has_layers = uz_has_pipe_layers(&c->topology);
+    if (c->n_slices > 1 || c->has_layers)
         UZ_TRY(uz_alloc(&c->own, c->n_slices, sizeof *c->own, err));
     for (uint32_t mp = 0; mp < c->n_slices; mp++) {
         struct uz_reading *slice = &c->slices[mp];
@@ -177,6 +193,8 @@ static int check_opened(struct checkpoint *c, struct uz_error *err)
     free(records);
     UZ_TRY(rc);
     for (uint32_t i = 1; i < c->n_slices; i++) {
+        if (c->slices[i].info->has_experts)
+            return refuse_experts(c, err);
         UZ_TRY(uz_metadata_same_save(&first->info->metadata, path_of(c, 0),
                                      &c->slices[i].info->metadata, path_of(c, i), err));
         if (c->slices[i].layout != first->layout)
@@ -245,6 +263,75 @@ static int read_rules(const struct checkpoint *c, uint32_t pp, struct uz_tp_rule
     return rc < 0 ? uz_error_in_file(err, rc, path) : UZ_OK;
 }
 
+/* ---- Layer files ---- */
+
+/* Names that stages list as buffers. */
+struct buffers {
+    struct uz_map *index;
+    const char **names;
+    size_t n, cap;
+};
+
+static int list_buffers(const struct checkpoint *c, struct buffers *buffers, struct uz_error *err)
+{
+    buffers->index = uz_map_new();
+    if (!buffers->index)
+        return uz_fail_nomem(err, sizeof(void *));
+    for (uint32_t i = 0; i < c->n_slices; i++)
+        for (size_t k = 0; k < c->slices[i].n_buffers; k++) {
+            const char *name = c->slices[i].buffers[k], **slot;
+            bool present;
+            UZ_TRY(uz_map_add(buffers->index, name, strlen(name), 0, &present, err));
+            if (present)
+                continue;
+            UZ_TRY(UZ_APPEND(buffers->names, buffers->n, buffers->cap, &slot, err));
+            *slot = name;
+        }
+    return UZ_OK;
+}
+
+/* `stages` has room for one pointer a stage. */
+static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffers *buffers,
+                          const struct uz_model **stages, struct uz_error *err)
+{
+    const struct uz_pipe_layers layers = {
+        .topology = &c->topology,
+        .tp = tp,
+        .stages = stages,
+        .n_stages = c->grid.pp,
+        .buffers = buffers->index,
+        .buffer_names = buffers->names,
+        .n_buffer_names = buffers->n,
+        .lone_role = c->layout == UZ_LAYOUT_LP ? UZ_ROLE_PARAM : UZ_ROLE_FROZEN,
+        .limits = &c->options->input.limits,
+        .notes = c->notes,
+    };
+    for (uint32_t pp = 0; pp < c->grid.pp; pp++)
+        stages[pp] = &c->own[pp * c->grid.tp + tp].model;
+    UZ_TRY(uz_model_init(&c->layers[tp], &c->options->input.limits, err));
+    c->n_layers++;
+    return uz_pipe_layers_read(&layers, &c->layers[tp], err);
+}
+
+static int read_layers(struct checkpoint *c, struct uz_error *err)
+{
+    const struct uz_model **stages = NULL;
+    struct buffers buffers = {0};
+    int rc = list_buffers(c, &buffers, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&c->layers, c->grid.tp, sizeof *c->layers, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&stages, c->grid.pp, sizeof *stages, err);
+    for (uint32_t tp = 0; rc == UZ_OK && tp < c->grid.tp; tp++)
+        rc = read_layers_of(c, tp, &buffers, stages, err);
+    free(stages);
+    free(buffers.names);
+    uz_map_free(buffers.index);
+    return rc;
+}
+
+/* ---- The join ---- */
+
 /* Joins what the ranks' models hold; `models` and `rules` are room for pointers. */
 static int join_own(struct checkpoint *c, const struct uz_model **models,
                     struct uz_tp_rules **rules, struct uz_error *err)
@@ -252,12 +339,17 @@ static int join_own(struct checkpoint *c, const struct uz_model **models,
     struct uz_grid_sources sources = {
         .grid = c->grid,
         .slices = models,
+        .has_layers = c->has_layers,
         .rules = rules,
         .tp_map = c->options->input.tp_map,
         .limits = &c->options->input.limits,
     };
+    if (c->has_layers)
+        UZ_TRY(read_layers(c, err));
     for (uint32_t i = 0; i < c->n_slices; i++)
         models[i] = &c->own[i].model;
+    for (uint32_t tp = 0; tp < c->n_layers; tp++)
+        models[c->n_slices + tp] = &c->layers[tp];
     for (uint32_t pp = 0; pp < c->grid.pp; pp++)
         UZ_TRY(read_rules(c, pp, &rules[pp], err));
     UZ_TRY(uz_grid_join(c->model, &sources, c->notes, err));
@@ -270,7 +362,7 @@ static int join_slices(struct checkpoint *c, struct uz_error *err)
     struct uz_tp_rules **rules = NULL;
     if (!c->own)
         return UZ_OK;
-    int rc = uz_alloc(&models, c->n_slices, sizeof *models, err);
+    int rc = uz_alloc(&models, c->n_slices + (uint64_t)c->grid.tp, sizeof *models, err);
     if (rc == UZ_OK)
         rc = uz_alloc(&rules, c->grid.pp, sizeof *rules, err);
     if (rc == UZ_OK)
@@ -313,6 +405,9 @@ static void free_slices(struct checkpoint *c)
         uz_model_free(&c->own[i].model);
         uz_notes_free(&c->own[i].notes);
     }
+    for (uint32_t tp = 0; tp < c->n_layers; tp++)
+        uz_model_free(&c->layers[tp]);
+    free(c->layers);
     free(c->slices);
     free(c->own);
 }

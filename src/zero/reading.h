@@ -39,6 +39,9 @@ struct uz_reading {
     struct uz_experts experts;
     struct uz_params params;
     struct uz_frozen frozen;
+    bool is_pipeline;     /* the weights are in layer files, `module` is None */
+    const char **buffers; /* then: names that are buffers; texts live as long as the model */
+    size_t n_buffers;
     bool on_nvme;   /* the optimizer was offloaded to NVMe: partitions may be elsewhere */
     uint64_t world; /* data-parallel ranks */
     struct uz_optim_shard *shards; /* of each of them */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "zero/pipe_layers.h"
 #include "zero/reading.h"
 
 static int refuse(const struct uz_torch_file *file, struct uz_error *err, const char *message)
@@ -69,6 +70,26 @@ static int tell_layout(struct uz_reading *r, const struct uz_torch_file *file, s
                           "has no 'param_shapes', as ZeRO stage 0 leaves them out, but there are "
                           "optimizer shards: files of different runs are mixed");
     r->layout = UZ_LAYOUT_STAGE0;
+    return UZ_OK;
+}
+
+/* A pipeline module's weights are in layer files; here only the names of its buffers stand. */
+static int note_buffers(struct uz_reading *r, const struct uz_torch_file *file,
+                        struct uz_error *err)
+{
+    const struct uz_seq *list = uz_node_list(uz_node_get(uz_torch_root(file), "buffer_names"));
+    if (!list)
+        return UZ_OK;
+    UZ_TRY(uz_alloc(&r->buffers, list->n, sizeof *r->buffers, err));
+    for (size_t i = 0; i < list->n; i++) {
+        const struct uz_node *name = list->items[i];
+        if (name->kind != UZ_NODE_STR)
+            return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(file), UZ_NO_OFFSET,
+                              "'buffer_names' holds something that is no name");
+        UZ_TRY(uz_arena_strndup(r->model->arena, name->u.text.data, name->u.text.nbytes,
+                                &r->buffers[i], err));
+        r->n_buffers++;
+    }
     return UZ_OK;
 }
 
@@ -150,6 +171,10 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
         UZ_TRY(read_params(r, file, err));
         UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, &r->experts, r->model, err));
     }
+    r->is_pipeline =
+        uz_node_is_none(uz_node_get(root, "module")) && uz_has_pipe_layers(r->topology);
+    if (r->is_pipeline)
+        return note_buffers(r, file, err);
     UZ_TRY(read_module(r, file, file_index, err));
     UZ_TRY(add_experts(r, file, err));
     UZ_TRY(uz_frozen_report_absent(file, &r->experts, r->model, r->notes, err));

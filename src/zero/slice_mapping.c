@@ -148,7 +148,7 @@ static int disagreement(const struct difference *difference, uint64_t rank, size
 
 static int compare(const struct stored *stored, const struct uz_params *params,
                    size_t group, const struct uz_optim_group *stored_group,
-                   const struct uz_partition *part, enum uz_mapping_verdict *verdict,
+                   const struct uz_part *part, enum uz_mapping_verdict *verdict,
                    struct uz_error *err)
 {
     uint64_t part_start = part->part * part->size;
@@ -175,7 +175,7 @@ static int compare(const struct stored *stored, const struct uz_params *params,
 
 int uz_compare_slice_mapping(const struct uz_node *mapping, const struct uz_params *params,
                              size_t group, const struct uz_optim_group *stored_group,
-                             const struct uz_partition *part, enum uz_mapping_verdict *verdict,
+                             const struct uz_part *part, enum uz_mapping_verdict *verdict,
                              struct uz_error *err)
 {
     struct stored stored = {0};

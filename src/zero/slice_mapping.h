@@ -8,7 +8,7 @@
 #include "zero/params.h"
 
 /* A rank's partition of a group: elements [part * size, (part + 1) * size) of the flat group. */
-struct uz_partition {
+struct uz_part {
     uint64_t rank; /* data-parallel rank, for messages */
     uint64_t part;
     uint64_t size;
@@ -21,7 +21,7 @@ struct uz_partition {
  */
 int uz_compare_slice_mapping(const struct uz_node *mapping, const struct uz_params *params,
                              size_t group, const struct uz_optim_group *stored_group,
-                             const struct uz_partition *part, enum uz_mapping_verdict *verdict,
+                             const struct uz_part *part, enum uz_mapping_verdict *verdict,
                              struct uz_error *err);
 
 #endif

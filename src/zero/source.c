@@ -16,6 +16,17 @@ int uz_source_add_place(struct uz_model *model, uint32_t file, const struct uz_s
     return uz_model_add_place(model, &made, place, err);
 }
 
+int uz_source_add_partition(struct uz_model *model, uint32_t file, const struct uz_flat_view *view,
+                            struct uz_partition what, uint32_t *place, struct uz_error *err)
+{
+    UZ_TRY(uz_source_add_place(model, file, &view->storage, place, err));
+    what.place = *place;
+    what.first = view->first;
+    what.numel = view->numel;
+    what.dtype = view->dtype;
+    return uz_model_add_partition(model, &what, err);
+}
+
 int uz_source_whole(struct uz_model *model, uint32_t file, const struct uz_view *view,
                     uint32_t tensor, struct uz_piece *piece, struct uz_error *err)
 {

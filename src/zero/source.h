@@ -5,10 +5,18 @@
 
 #include "layout/model.h"
 #include "torch/file.h"
+#include "zero/optim_shard.h"
 
 /* Adds a storage of file number `file` to the model's places. */
 int uz_source_add_place(struct uz_model *model, uint32_t file, const struct uz_storage *storage,
                         uint32_t *place, struct uz_error *err);
+
+/*
+ * The same for a flat tensor of a rank: `what` tells all of the partition but where its elements
+ * are.
+ */
+int uz_source_add_partition(struct uz_model *model, uint32_t file, const struct uz_flat_view *view,
+                            struct uz_partition what, uint32_t *place, struct uz_error *err);
 
 /* The piece that a whole stored tensor is of `tensor`; its storage becomes a place. */
 int uz_source_whole(struct uz_model *model, uint32_t file, const struct uz_view *view,

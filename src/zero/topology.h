@@ -80,8 +80,8 @@ const struct uz_shard_file *uz_topology_shards_of(const struct uz_topology *topo
                                                   enum uz_shard_kind kind, uint32_t mp, size_t *n);
 
 /*
- * Refuses by name the layouts that files' names give away and that are not read: pipeline modules,
- * experts, NVMe offload (which leaves the low-precision weights where they are).
+ * Refuses by name the layouts that files' names give away and that are not read: experts, NVMe
+ * offload (which leaves the low-precision weights where they are).
  */
 int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only,
                                 struct uz_error *err);

@@ -116,7 +116,7 @@ static int read_widths(struct uz_tp_rules *rules, const struct uz_node *node,
 
 /* What one universal_checkpoint_info tells of widths. */
 struct widths {
-    bool recorded;
+    bool recorded; /* for every pattern, by the version; before there may be some in a user's map */
     const struct uz_dict *dict;
     struct uz_map *by_pattern; /* pattern -> place in dict */
 };
@@ -150,9 +150,10 @@ static int read_one(struct uz_tp_rules *rules, const struct widths *widths,
     UZ_TRY(UZ_APPEND(rules->subparams, rules->n_subparams, rules->cap_subparams, &made, err));
     UZ_TRY(read_shape(rules, node, pattern, made, err));
     uint64_t at;
-    if (!widths->recorded)
+    bool found = uz_map_get(widths->by_pattern, pattern->data, pattern->nbytes, &at);
+    if (!found && !widths->recorded)
         return UZ_OK;
-    if (!uz_map_get(widths->by_pattern, pattern->data, pattern->nbytes, &at))
+    if (!found)
         return uz_fail(err, UZ_CORRUPT,
                        "records no sub_param_shard_widths for the pattern '%.*s', which has "
                        "sub-parameters",

@@ -64,3 +64,28 @@ size()
 {
     wc -c <"$1" | tr -d ' '
 }
+
+# tensors FILE: begin and end of its data, dtype and name of each tensor of a safetensors file
+tensors()
+{
+    dd if="$1" bs=1 skip=8 count="$(header_size "$1")" 2>/dev/null |
+        sed 's/"__metadata__":{[^}]*},//; s/},*/}\n/g' |
+        sed -n 's/^{*"\([^"]*\)":{"dtype":"\([^"]*\)".*\[\([0-9]*\),\([0-9]*\)\]}/\3 \4 \2 \1/p' |
+        sort -n
+}
+
+# header_size FILE: bytes of a safetensors header
+header_size()
+{
+    od -A n -t u4 -N 4 "$1" | tr -d ' '
+}
+
+# tensor FILE NAME: checksum of the data of a tensor
+tensor()
+{
+    tensors "$1" | while read -r tensor_begin tensor_end tensor_dtype tensor_name; do
+        [ "$tensor_name" = "$2" ] || continue
+        echo "$tensor_dtype $(tail -c +$((9 + $(header_size "$1") + tensor_begin)) "$1" |
+            head -c $((tensor_end - tensor_begin)) | cksum)"
+    done
+}
