@@ -283,6 +283,8 @@ void damage_folders(struct fixture *fixture, unsigned first_row)
 {
     struct place place;
     choose(&place, fixture, 0);
+    if (place.n_optim == 0)
+        return; /* stage 0: the tricks are about optimizer shards */
     for (unsigned trick = 0; trick < N_TRICKS; trick++)
         if ((tricks[trick].needs != TWO_RANKS || place.n_optim > 1) &&
             (tricks[trick].needs != NO_ROOT || geteuid() != 0))

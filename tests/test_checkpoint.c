@@ -4,6 +4,7 @@
  * weights and states assembled from the ranks' fragments, equal expected.safetensors.
  */
 #include <glob.h>
+#include <pthread.h>
 
 #include <unzero/checkpoint.h>
 
@@ -221,11 +222,76 @@ static void test_bad(void)
     for_each("bad-z3-*", check_refused);
 }
 
+/* One of the threads that share a handle. */
+struct reader {
+    pthread_t thread;
+    struct uz_checkpoint *checkpoint;
+    size_t first; /* tensor to begin with */
+    size_t n_read, n_wrong;
+};
+
+/* A parameter by name and from its fragments; both must be the same. */
+static bool read_twice(struct uz_checkpoint *checkpoint, size_t index)
+{
+    static _Thread_local float whole[65536], joined[65536];
+    struct uz_tensor_info info = uz_checkpoint_tensor(checkpoint, index);
+    struct uz_linked_param *linked;
+    if (info.numel > 65536 || uz_checkpoint_link(checkpoint, index, &linked, NULL) < 0)
+        return false;
+    bool good = uz_checkpoint_read(checkpoint, index, NULL, 0, info.numel, UZ_DTYPE_F32, whole,
+                                   NULL) == UZ_OK &&
+                uz_get_full_hp_param(&linked->ranks[0], NULL, joined, info.numel, NULL) == UZ_OK &&
+                memcmp(whole, joined, (size_t)info.numel * sizeof(float)) == 0;
+    uz_linked_param_free(linked);
+    return good;
+}
+
+static void *read_all(void *cookie)
+{
+    struct reader *reader = cookie;
+    size_t n = uz_checkpoint_info(reader->checkpoint)->n_tensors;
+    for (size_t i = 0; i < n; i++) {
+        size_t index = (reader->first + i) % n;
+        if (uz_checkpoint_tensor(reader->checkpoint, index).kind != UZ_TENSOR_PARAM)
+            continue;
+        reader->n_read++;
+        reader->n_wrong += !read_twice(reader->checkpoint, index);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    char path[PATH_NBYTES];
+    struct reader readers[4] = {0};
+    struct uz_checkpoint *checkpoint;
+    struct uz_checkpoint_options options;
+    struct uz_error err;
+    uz_checkpoint_options_default(&options);
+    path_of(path, "%s/good-z3-fp16-w4-subgroups", fixtures_dir);
+    int rc = uz_checkpoint_open(&checkpoint, path, &options, &err);
+    if (!CHECK_F(rc == UZ_OK, "%s", message(&err)))
+        return;
+    for (size_t i = 0; i < 4; i++) {
+        readers[i].checkpoint = checkpoint;
+        readers[i].first = 2 * i;
+        if (pthread_create(&readers[i].thread, NULL, read_all, &readers[i]) != 0)
+            abort();
+    }
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(readers[i].thread, NULL);
+        CHECK_EQ_U64(readers[i].n_wrong, 0);
+        CHECK(readers[i].n_read > 5);
+    }
+    uz_checkpoint_close(checkpoint);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"good fixtures", test_good},
         {"bad fixtures", test_bad},
+        {"threads", test_threads},
         CU_TEST_INFO_NULL,
     };
     const char *srcdir = getenv("srcdir");

@@ -201,13 +201,21 @@ static void run_fixture(const char *path, unsigned process, struct report *repor
     fixture_close(&fixture);
 }
 
+/* The damage is done to zip archives; test_containers damages every byte of the others. */
+static bool is_of_zips(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    return !strstr(name, "-legacy") && !strstr(name, "-zst");
+}
+
 /* Every n_processes-th fixture. */
 static void run_process(unsigned process, unsigned n_processes, struct report *report)
 {
     struct rusage usage;
     limit_memory();
     for (size_t i = process; i < fixtures.gl_pathc; i += n_processes)
-        run_fixture(fixtures.gl_pathv[i], process, report);
+        if (is_of_zips(fixtures.gl_pathv[i]))
+            run_fixture(fixtures.gl_pathv[i], process, report);
     if (!SANITIZED && getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_maxrss > MAX_RSS_KIB)
         damage_failed(report, "%ld KiB of memory were used", usage.ru_maxrss);
     scratch_dir[0] = '\0'; /* the parent's to remove */

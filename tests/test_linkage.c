@@ -366,6 +366,35 @@ static void test_ranks_that_disagree(void)
     uz_unlink_hp_params(b.items, 1);
 }
 
+/* Rank 0 has elements [0, 2), rank 1 the others, which cannot be written. */
+static void test_all_ranks_or_none(void)
+{
+    struct small a, b;
+    struct uz_error err;
+    float ones[4] = {1, 1, 1, 1};
+    const float before[2] = {3, 4};
+    struct uz_lp_param_list lists[2] = {{a.items, 1}, {b.items, 1}};
+    struct uz_dp_group group = {lists, 2, NULL};
+    struct uz_tensor_view value = uz_view_of(ones, UZ_DTYPE_F32, 4);
+    small_link(&a, 0);
+    small_link(&b, 2);
+    a.param.dp_group = b.param.dp_group = &group;
+    struct uz_hp_mapping *mapping = a.param.hp_mapping;
+    mapping->lp_fragment_address.numel = mapping->hp_fragment_address.numel = 2;
+    mapping->hp_fragment = uz_view_of(a.hp + 2, UZ_DTYPE_F32, 2);
+    b.param.hp_mapping->hp_fragment.data = NULL;
+    CHECK_EQ_I64(uz_set_full_hp_param(&a.param, NULL, &value, &err), UZ_ARG);
+    CHECK(strstr(err.message, "not at hand") != NULL);
+    CHECK_EQ_MEM(a.hp + 2, before, sizeof before);
+    b.param.hp_mapping->hp_fragment.data = b.hp;
+    CHECK_EQ_I64(uz_set_full_hp_param(&a.param, NULL, &value, &err), UZ_OK);
+    CHECK_EQ_MEM(a.hp + 2, ones, 2 * sizeof *ones);
+    CHECK_EQ_MEM(b.hp, ones, 2 * sizeof *ones);
+    CHECK_EQ_MEM(b.hp + 2, before, sizeof before);
+    uz_unlink_hp_params(a.items, 1);
+    uz_unlink_hp_params(b.items, 1);
+}
+
 static void test_between_the_precisions(void)
 {
     struct small small;
@@ -456,6 +485,7 @@ int main(void)
         {"states", test_states},
         {"whole values need all ranks", test_whole_values_need_all_ranks},
         {"ranks that disagree", test_ranks_that_disagree},
+        {"all ranks or none", test_all_ranks_or_none},
         {"between the precisions", test_between_the_precisions},
         {"views behind callbacks", test_views_behind_callbacks},
         CU_TEST_INFO_NULL,

@@ -7,9 +7,11 @@
 #include <unzero/consolidate.h>
 #include <unzero/dtype.h>
 #include <unzero/error.h>
+#include <unzero/get.h>
 #include <unzero/input.h>
 #include <unzero/limits.h>
 #include <unzero/linkage.h>
+#include <unzero/map.h>
 #include <unzero/names.h>
 #include <unzero/version.h>
 

@@ -22,6 +22,8 @@ static const struct {
     command_fn run;
 } commands[] = {
     {"consolidate", "join the shards into whole weights (safetensors)", cmd_consolidate},
+    {"get", "one tensor: its values, or what they are like", cmd_get},
+    {"map", "which bytes of which file hold which part of a tensor", cmd_map},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

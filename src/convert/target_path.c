@@ -108,6 +108,14 @@ int uz_target_path_existing(const struct uz_target_path *target, char **dir, str
     return UZ_OK;
 }
 
+int uz_target_path_file(struct uz_target_path *target, const char *path, struct uz_error *err)
+{
+    *target = (struct uz_target_path){0};
+    if (!*uz_path_name(path))
+        return uz_fail_at(err, UZ_ARG, path, UZ_NO_OFFSET, "is not the name of a file");
+    return split_file(target, path, err);
+}
+
 void uz_target_path_free(struct uz_target_path *target)
 {
     free(target->dir);

@@ -23,6 +23,9 @@ int uz_target_path_parse(struct uz_target_path *target, const char *out, struct 
 /* The folder that the output goes to or, until it is made, the closest one above it; malloc'ed. */
 int uz_target_path_existing(const struct uz_target_path *target, char **dir, struct uz_error *err);
 
+/* A file of any name. Free with uz_target_path_free, after failures too. */
+int uz_target_path_file(struct uz_target_path *target, const char *path, struct uz_error *err);
+
 void uz_target_path_free(struct uz_target_path *target);
 
 /* True for model.safetensors, its shards, and its index. */

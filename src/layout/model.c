@@ -9,6 +9,17 @@
 
 enum { MAX_STATES = 1024 }; /* a few; looked up one after another */
 
+const char *uz_role_name(enum uz_role role)
+{
+    static const char *const names[] = {
+        [UZ_ROLE_PARAM] = "parameter",
+        [UZ_ROLE_FROZEN] = "frozen",
+        [UZ_ROLE_BUFFER] = "buffer",
+        [UZ_ROLE_STATE] = "state",
+    };
+    return names[role];
+}
+
 int uz_model_init(struct uz_model *model, const struct uz_limits *limits, struct uz_error *err)
 {
     *model = (struct uz_model){

@@ -36,6 +36,9 @@ enum uz_role {
     UZ_ROLE_STATE,  /* an optimizer state of a parameter: a tensor of the parameter's shape */
 };
 
+/* "parameter", "frozen", "buffer", "state" */
+const char *uz_role_name(enum uz_role role);
+
 /* Number of the state that a weight is of itself: uz_model.states[UZ_STATE_WEIGHT] is "fp32". */
 enum { UZ_STATE_WEIGHT = 0 };
 

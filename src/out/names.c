@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/map.h"
+#include "base/utf8.h"
 #include "out/substitute.h"
 
 /* The rules, ready to be used; which of them has fitted a name is remembered. */
@@ -36,6 +37,9 @@ static int compile(struct compiled *c, const struct uz_name_rules *rules, struct
     UZ_TRY(uz_alloc(&c->renames, rules->n_renames, sizeof *c->renames, err));
     for (size_t i = 0; i < rules->n_renames; i++)
         UZ_TRY(uz_substitution_parse(&c->renames[i], rules->renames[i], err));
+    for (size_t i = 0; i < rules->n_strip_prefixes; i++)
+        if (!uz_utf8_valid(rules->strip_prefixes[i], strlen(rules->strip_prefixes[i])))
+            return uz_fail(err, UZ_ARG, "--strip-prefix '%s': not UTF-8", rules->strip_prefixes[i]);
     UZ_TRY(uz_alloc(&c->included, rules->n_includes, sizeof *c->included, err));
     UZ_TRY(uz_alloc(&c->excluded, rules->n_excludes, sizeof *c->excluded, err));
     UZ_TRY(uz_alloc(&c->stripped, rules->n_strip_prefixes, sizeof *c->stripped, err));

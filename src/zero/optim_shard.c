@@ -342,7 +342,8 @@ static int add_state(const struct reader *r, const struct uz_dict *states, size_
     struct uz_view view;
     struct uz_optim_state *state;
     bool found;
-    UZ_TRY(uz_state_read(r->file, states, index, r->request->state, &view, &found, err));
+    UZ_TRY(uz_state_read(r->file, states, index, r->request->state, &view, &found,
+                         &r->shard->compressed, err));
     if (!found || view.ndim != 1 || !view.contiguous ||
         (view.numel != group->fp32.numel && view.numel != size))
         return UZ_OK;

@@ -56,7 +56,8 @@ static const char *compression(const struct uz_dict *states, enum uz_dtype dtype
 }
 
 int uz_state_read(struct uz_torch_file *file, const struct uz_dict *states, size_t index,
-                  const char *wanted, struct uz_view *view, bool *found, struct uz_error *err)
+                  const char *wanted, struct uz_view *view, bool *found, const char **compressed,
+                  struct uz_error *err)
 {
     const struct uz_node *key = states->pairs[index].key, *value = states->pairs[index].value;
     *found = false;
@@ -70,10 +71,20 @@ int uz_state_read(struct uz_torch_file *file, const struct uz_dict *states, size
     if (rc < 0)
         return is_wanted || rc == UZ_NOMEM ? rc : UZ_OK;
     const char *why = compression(states, view->dtype);
+    if (why && is_wanted && !strcmp(wanted, "all")) {
+        *compressed = why;
+        return UZ_OK;
+    }
     if (why && is_wanted)
         return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(file), UZ_NO_OFFSET,
                           "the optimizer state %s is that of %s; only the weights can be converted",
                           name, why);
     *found = true;
     return UZ_OK;
+}
+
+int uz_warn_of_states(struct uz_notes *notes, const char *compressed, struct uz_error *err)
+{
+    return uz_warn_of_data(notes, err, "optimizer states are left out: they are those of %s",
+                           compressed);
 }

@@ -3,6 +3,7 @@
 #ifndef UZ_ZERO_OPTIM_STATE_H
 #define UZ_ZERO_OPTIM_STATE_H
 
+#include "base/notes.h"
 #include "torch/file.h"
 
 /*
@@ -23,10 +24,15 @@ bool uz_state_is_wanted(const char *wanted, const char *key, size_t key_nbytes);
 /*
  * Looks at pair number `index` of a parameter's states; *found if it is a tensor that can have an
  * element for each of the parameter's (`step` is a count, whatever its shape), which *view then is.
- * One that cannot be read is passed over unless it is wanted. UZ_UNSUPPORTED, by name, if a wanted
- * state is compressed: its elements are not values of the parameter's.
+ * One that cannot be read is passed over unless it is wanted. A compressed state's elements are not
+ * values of the parameter's: wanted by its name it is UZ_UNSUPPORTED; among "all" it is passed
+ * over, and *compressed (left alone otherwise) says what compresses it.
  */
 int uz_state_read(struct uz_torch_file *file, const struct uz_dict *states, size_t index,
-                  const char *wanted, struct uz_view *view, bool *found, struct uz_error *err);
+                  const char *wanted, struct uz_view *view, bool *found, const char **compressed,
+                  struct uz_error *err);
+
+/* Says that states were left out because of what compresses them. */
+int uz_warn_of_states(struct uz_notes *notes, const char *compressed, struct uz_error *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "zero/archive_root.h"
 #include "zero/join.h"
+#include "zero/optim_state.h"
 #include "zero/reading.h"
 
 /* The world size: recorded, or for files without a record the number of shards. */
@@ -181,6 +182,8 @@ static int note_doubts(struct uz_reading *r, struct uz_error *err)
 {
     const struct uz_metadata *metadata = &r->info->metadata;
     const struct uz_optim_shard *first = &r->shards[0];
+    if (first->compressed)
+        UZ_TRY(uz_warn_of_states(r->notes, first->compressed, err));
     for (uint64_t rank = 0; rank < r->world; rank++)
         for (size_t g = 0; g < r->shards[rank].n_groups; g++)
             if (r->shards[rank].groups[g].mapping == UZ_MAPPING_ROUND_ROBIN)

@@ -29,7 +29,8 @@ struct stage0 {
     struct uz_masters masters;
     struct uz_fit fit;
     struct candidates candidates;
-    uint32_t *flat_places; /* of flat groups in the model */
+    uint32_t *flat_places;  /* of flat groups in the model */
+    const char *compressed; /* what compresses states that are left out; NULL: none are */
 };
 
 static int list_candidates(struct stage0 *s, struct uz_error *err)
@@ -170,7 +171,7 @@ static int add_states_of(struct stage0 *s, size_t candidate, struct uz_error *er
     for (size_t i = 0; states && i < states->n; i++) {
         struct uz_view view;
         bool found;
-        UZ_TRY(uz_state_read(s->file, states, i, wanted, &view, &found, err));
+        UZ_TRY(uz_state_read(s->file, states, i, wanted, &view, &found, &s->compressed, err));
         if (!found || !has_shape(s, candidate, &view))
             continue;
         const struct uz_text *name = &states->pairs[i].key->u.text;
@@ -227,6 +228,8 @@ static int join(struct stage0 *s, struct uz_error *err)
     for (size_t c = 0; fits && s->reading->options->state && c < s->candidates.n; c++)
         if (s->candidates.group_of[c] >= 0)
             UZ_TRY(add_states_of(s, c, err));
+    if (s->compressed)
+        UZ_TRY(uz_warn_of_states(s->reading->notes, s->compressed, err));
     s->reading->info->masters_by_fit = s->masters.form != UZ_MASTERS_NONE;
     return UZ_OK;
 }

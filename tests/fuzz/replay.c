@@ -62,7 +62,10 @@ static bool replay_folder(const char *path)
     for (int i = 0; i < n; i++) {
         char file[MAX_PATH_NBYTES];
         int length = snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name);
-        good = length > 0 && length < MAX_PATH_NBYTES && replay_file(file) && good;
+        struct stat st;
+        bool folder = stat(file, &st) == 0 && S_ISDIR(st.st_mode); /* of swap files */
+        if (!folder)
+            good = length > 0 && length < MAX_PATH_NBYTES && replay_file(file) && good;
         free(entries[i]);
     }
     if (n >= 0)
