@@ -34,17 +34,17 @@ static void check_split(uint64_t world, uint64_t ep, bool data_first)
     unsigned n_held[MAX_WORLD] = {0};
     list_replicas(world, ep, data_first, of);
     for (uint64_t e = 0; e < ep; e++) {
-        CHECK_EQ(of[e].n, world / ep);
+        CHECK_EQ_U64(of[e].n, world / ep);
         for (uint64_t part = 0; part < of[e].n; part++) {
             uint64_t rank = of[e].ranks[part], ep_rank = UINT64_MAX, found = UINT64_MAX;
             uz_expert_place(&split, rank, &ep_rank, &found);
-            CHECK_EQ(ep_rank, e);
-            CHECK_EQ(found, part);
+            CHECK_EQ_U64(ep_rank, e);
+            CHECK_EQ_U64(found, part);
             n_held[rank]++;
         }
     }
     for (uint64_t rank = 0; rank < world; rank++)
-        CHECK_EQ(n_held[rank], 1);
+        CHECK_EQ_U64(n_held[rank], 1);
 }
 
 static void test_ranks(void)

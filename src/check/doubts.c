@@ -11,13 +11,13 @@ static int fail_experts(const struct uz_model *model, const struct uz_rounding *
                         struct uz_error *err)
 {
     uint32_t file = model->places[rounding->worst_storage].file;
-    return uz_fail_at(err, UZ_MISMATCH, model->files[file], UZ_NO_OFFSET,
-                      "holds other weights than the low-precision copy of %s (the name tells the "
-                      "expert): %.0f%% of its rounded masters differ; in all, %llu of %llu elements "
-                      "compared; files of different ranks or saves are mixed",
-                      model->tensors[rounding->worst_tensor].name, rounding->worst_share * 100,
-                      (unsigned long long)rounding->n_differ,
-                      (unsigned long long)rounding->n_compared);
+    return uz_fail_at(
+        err, UZ_MISMATCH, model->files[file], UZ_NO_OFFSET,
+        "holds other weights than the low-precision copy of %s (the name tells the "
+        "expert): %.0f%% of its rounded masters differ; in all, %llu of %llu elements "
+        "compared; files of different ranks or saves are mixed",
+        model->tensors[rounding->worst_tensor].name, rounding->worst_share * 100,
+        (unsigned long long)rounding->n_differ, (unsigned long long)rounding->n_compared);
 }
 
 int uz_check_doubts(const struct uz_model *model, const struct uz_zero_info *info,

@@ -140,8 +140,8 @@ static int add_copy(struct uz_experts *experts, const struct uz_experts_request 
         text->nbytes >= sizeof name)
         return uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET, "has a key that is no name");
     UZ_TRY(uz_arena_strndup(experts->arena, text->data, text->nbytes, &key, err));
-    UZ_TRY(find_layer(experts, shard, path, stack_name(experts, key, name, sizeof name), &layer,
-                      err));
+    UZ_TRY(
+        find_layer(experts, shard, path, stack_name(experts, key, name, sizeof name), &layer, err));
     if (!read_number(&experts->layers[layer], key, &nbytes, &expert))
         return uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET,
                           "holds %s, whose name does not tell an expert's number", key);

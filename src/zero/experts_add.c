@@ -68,11 +68,10 @@ static int check_shape(const struct adder *a, const struct uz_expert_copy *copy,
     if (ndim == tensor->ndim && !memcmp(shape, tensor->shape, ndim * sizeof *shape))
         return UZ_OK;
     char there[160];
-    return uz_fail_at(err, UZ_MISMATCH, path_of(a, copy), UZ_NO_OFFSET,
-                      "%s of expert %u has another shape than param_shapes tells: %s", copy->name,
-                      copy->expert,
-                      uz_shape_text(there, sizeof there, tensor->ndim, tensor->shape,
-                                    tensor->numel));
+    return uz_fail_at(
+        err, UZ_MISMATCH, path_of(a, copy), UZ_NO_OFFSET,
+        "%s of expert %u has another shape than param_shapes tells: %s", copy->name, copy->expert,
+        uz_shape_text(there, sizeof there, tensor->ndim, tensor->shape, tensor->numel));
 }
 
 /* The elements of the tensor that the copy has. */
@@ -94,9 +93,9 @@ static int add_tensor(struct adder *a, const struct uz_expert_copy *copy, uint32
     unsigned ndim = whole_shape(a, copy, shape);
     bool buffer;
     UZ_TRY(is_buffer(a, copy, &buffer, err));
-    enum uz_role role = buffer                          ? UZ_ROLE_BUFFER
+    enum uz_role role = buffer                       ? UZ_ROLE_BUFFER
                         : a->use == UZ_EXPERTS_ALONE ? UZ_ROLE_PARAM
-                                                        : UZ_ROLE_FROZEN;
+                                                     : UZ_ROLE_FROZEN;
     UZ_TRY(uz_model_add_tensor(a->model, copy->name, strlen(copy->name), role, copy->dtype, ndim,
                                shape, tensor, err));
     a->model->tensors[*tensor].lp_dtype = copy->dtype;

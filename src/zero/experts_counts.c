@@ -7,8 +7,8 @@
 
 static int read_names(struct uz_experts *experts, const struct uz_node *state, struct uz_error *err)
 {
-    const struct uz_seq *groups = uz_node_list(
-        uz_node_get(uz_node_get(state, "base_optimizer_state"), "param_groups"));
+    const struct uz_seq *groups =
+        uz_node_list(uz_node_get(uz_node_get(state, "base_optimizer_state"), "param_groups"));
     UZ_TRY(uz_alloc(&experts->group_names, experts->n_groups, sizeof *experts->group_names, err));
     for (size_t g = 0; groups && g < groups->n && g < experts->n_groups; g++) {
         const struct uz_node *name = uz_node_get_small(groups->items[g], "name");

@@ -105,7 +105,8 @@ int uz_frozen_add(struct uz_frozen *frozen, struct uz_torch_file *file, uint32_t
 }
 
 int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_experts *experts,
-                            const struct uz_model *model, struct uz_notes *notes, struct uz_error *err)
+                            const struct uz_model *model, struct uz_notes *notes,
+                            struct uz_error *err)
 {
     const struct uz_dict *shapes = dict_of(file, "frozen_param_shapes");
     size_t n_absent = 0, n_listed = 0, used = 0;

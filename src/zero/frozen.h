@@ -29,7 +29,8 @@ int uz_frozen_add(struct uz_frozen *frozen, struct uz_torch_file *file, uint32_t
  * (exclude_frozen_parameters); to be called when the module has been read.
  */
 int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_experts *experts,
-                            const struct uz_model *model, struct uz_notes *notes, struct uz_error *err);
+                            const struct uz_model *model, struct uz_notes *notes,
+                            struct uz_error *err);
 
 /*
  * Reads the slices that one ZeRO-3 rank of `world` holds; `slices` has room for frozen->n. Each has

@@ -9,7 +9,8 @@
 #include "zero/optim_state.h"
 #include "zero/source.h"
 
-/* One group while it is joined: one flat buffer, or with experts one of each expert-parallel rank. */
+/* One group while it is joined: one flat buffer, or with experts one of each expert-parallel rank.
+ */
 struct group {
     size_t index;
     size_t first_param;
@@ -71,9 +72,9 @@ static int check_partition(const struct group *group, const struct uz_model *mod
     struct uz_partition_books books = uz_books_of_each_rank(group->total, group->part_size, number);
     if (ranks->shards[rank].bf16_optimizer)
         books = uz_books_of_bf16_optimizer(group->total, group->part_size, group->n_parts, number);
-    if (fits_books(part, books) || fits_books(part, uz_books_of_last_rank(group->total,
-                                                                          group->part_size,
-                                                                          group->n_parts, number)))
+    if (fits_books(part, books) ||
+        fits_books(part,
+                   uz_books_of_last_rank(group->total, group->part_size, group->n_parts, number)))
         return UZ_OK;
     return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]], UZ_NO_OFFSET,
                       "group %zu does not add up: rank %llu stores %llu elements and records %llu "

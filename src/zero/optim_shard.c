@@ -108,7 +108,8 @@ static int read_groups(const struct reader *r, const char *key, struct uz_error 
     if (r->order && groups->n != r->params->n_groups)
         return fail(r, err, UZ_MISMATCH, "has not one partition for each of its parameter groups");
     for (size_t g = 0; g < groups->n; g++)
-        UZ_TRY(read_flat_view(r, groups->items[stored(r, g)], key, g, &r->shard->groups[g].fp32, err));
+        UZ_TRY(
+            read_flat_view(r, groups->items[stored(r, g)], key, g, &r->shard->groups[g].fp32, err));
     return UZ_OK;
 }
 
@@ -164,8 +165,8 @@ static size_t find_group(const struct uz_seq *groups, const char *name, size_t n
 }
 
 /*
- * Ranks may have the groups of experts in different orders: DeepSpeed makes them from a set of names
- * (moe/utils.py), whose order depends on the process. Groups of one name keep theirs.
+ * Ranks may have the groups of experts in different orders: DeepSpeed makes them from a set of
+ * names (moe/utils.py), whose order depends on the process. Groups of one name keep theirs.
  */
 static int find_order(struct reader *r, const struct uz_node *param_groups, struct uz_error *err)
 {
@@ -210,8 +211,8 @@ static int check_moe(const struct reader *r, const struct uz_node *param_groups,
                               moe ? "one of" : "none of");
         if (moe && name && name->kind == UZ_NODE_STR && !uz_node_is_str(name, want))
             return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
-                              "group %zu is '%.*s', but its experts are spread over %llu ranks",
-                              g, (int)name->u.text.nbytes, name->u.text.data,
+                              "group %zu is '%.*s', but its experts are spread over %llu ranks", g,
+                              (int)name->u.text.nbytes, name->u.text.data,
                               (unsigned long long)r->params->group_ranks[g].ep);
     }
     return UZ_OK;
@@ -326,8 +327,9 @@ static int compare_mappings(const struct reader *r, struct uz_error *err)
         uint64_t size = 0;
         UZ_TRY(partition_size(r, g, &size, err));
         struct uz_part partition = {.rank = r->rank, .part = part_of(r, g), .size = size};
-        int rc = uz_compare_slice_mapping(mappings->items[stored(r, g)], r->params, g, &r->shard->groups[g],
-                                          &partition, &r->shard->groups[g].mapping, err);
+        int rc = uz_compare_slice_mapping(mappings->items[stored(r, g)], r->params, g,
+                                          &r->shard->groups[g], &partition,
+                                          &r->shard->groups[g].mapping, err);
         if (rc < 0)
             return uz_error_in_file(err, rc, uz_torch_path(r->file));
     }
@@ -362,7 +364,8 @@ static int read_states(const struct reader *r, const struct uz_node *base, struc
         int64_t id = r->shard->stage == 3 ? -1 : uz_state_id(base, stored(r, g), 0);
         if (r->shard->stage != 3)
             UZ_TRY(partition_size(r, g, &size, err));
-        const struct uz_dict *states = uz_node_dict(uz_states_of(base, id >= 0 ? id : (int64_t)stored(r, g)));
+        const struct uz_dict *states =
+            uz_node_dict(uz_states_of(base, id >= 0 ? id : (int64_t)stored(r, g)));
         for (size_t i = 0; states && i < states->n; i++)
             UZ_TRY(add_state(r, states, i, size, group, err));
     }

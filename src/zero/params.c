@@ -22,8 +22,8 @@ static int read_entry(const struct uz_params_source *source, struct uz_model *mo
         return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(source->file), UZ_NO_OFFSET,
                           "param_shapes[%zu] has a key that is no name", entry->group);
     uz_printable(entry->shown, sizeof entry->shown, name->data, name->nbytes);
-    UZ_TRY(uz_torch_shape(source->file, pair->value, entry->shown, &entry->ndim, entry->shape,
-                          err));
+    UZ_TRY(
+        uz_torch_shape(source->file, pair->value, entry->shown, &entry->ndim, entry->shape, err));
     return uz_arena_strndup(model->arena, name->data, name->nbytes, &entry->name, err);
 }
 
@@ -59,8 +59,7 @@ static int add_plain(struct uz_params *params, const struct uz_params_source *so
                      struct uz_model *model, const struct entry *entry, struct uz_error *err)
 {
     uint32_t tensor;
-    UZ_TRY(
-        add_tensor(source, model, entry, entry->name, strlen(entry->name), &tensor, err));
+    UZ_TRY(add_tensor(source, model, entry, entry->name, strlen(entry->name), &tensor, err));
     return add_row(params, entry, tensor, model->tensors[tensor].numel, NULL, err);
 }
 
@@ -97,8 +96,7 @@ static int add_stack(struct uz_params *params, const struct uz_params_source *so
                           "%s does not hold %u experts, as ds_autoep_layers tells", entry->shown,
                           layer->n_local);
     entry->shape[0] = layer->n_experts;
-    UZ_TRY(
-        add_tensor(source, model, entry, entry->name, strlen(entry->name), &tensor, err));
+    UZ_TRY(add_tensor(source, model, entry, entry->name, strlen(entry->name), &tensor, err));
     uint64_t numel = model->tensors[tensor].numel / layer->n_experts * layer->n_local;
     return add_row(params, entry, tensor, numel, layer, err);
 }

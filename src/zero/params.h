@@ -24,14 +24,14 @@
  */
 struct uz_params {
     size_t n_groups;
-    size_t *group_first;                     /* n_groups + 1 entries */
-    uint32_t *group_tensor;                  /* n_groups + 1 entries */
-    struct uz_expert_ranks *group_ranks;     /* of each group; ep is 1 if it has no experts */
+    size_t *group_first;                 /* n_groups + 1 entries */
+    uint32_t *group_tensor;              /* n_groups + 1 entries */
+    struct uz_expert_ranks *group_ranks; /* of each group; ep is 1 if it has no experts */
     bool *group_has_experts;
-    uint64_t *numels;                        /* of every parameter, on one rank */
-    const char **names;                      /* as the files have them */
+    uint64_t *numels;   /* of every parameter, on one rank */
+    const char **names; /* as the files have them */
     uint32_t *tensors;
-    const struct uz_expert_layer **stacks;   /* NULL: no stack */
+    const struct uz_expert_layer **stacks; /* NULL: no stack */
     const char *const *group_names; /* of each group on rank 0, if there are experts; or NULL */
     size_t n, cap_numels, cap_names, cap_tensors, cap_stacks;
 };

@@ -171,9 +171,8 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
         UZ_TRY(read_params(r, file, err));
         UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, &r->experts, r->model, err));
     }
-    r->is_pipeline =
-        uz_node_is_none(uz_node_get(uz_torch_root(file), "module")) &&
-        uz_has_pipe_layers(r->topology);
+    r->is_pipeline = uz_node_is_none(uz_node_get(uz_torch_root(file), "module")) &&
+                     uz_has_pipe_layers(r->topology);
     if (r->is_pipeline && r->experts.n_layers > 0)
         return refuse(file, err, "experts in a pipeline module are not supported");
     if (r->is_pipeline)

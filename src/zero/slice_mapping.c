@@ -48,7 +48,8 @@ struct difference {
     struct uz_fragment_address file, computed;
 };
 
-static int compare_one(const struct stored *stored, const char *name, bool mapped, const struct uz_fragment_address *computed, uint64_t *n_seen,
+static int compare_one(const struct stored *stored, const char *name, bool mapped,
+                       const struct uz_fragment_address *computed, uint64_t *n_seen,
                        struct difference *difference, struct uz_error *err)
 {
     struct uz_fragment_address file = {0};
@@ -72,10 +73,10 @@ static int compare_one(const struct stored *stored, const char *name, bool mappe
  * Compares with the linkage of the parameters in the given order: parameter order[i] of the group
  * is the i-th of the flat buffer; NULL for the order of param_shapes.
  */
-static int compare_order(const struct stored *stored, const struct uz_params *params,
-                         size_t group, const uint64_t *order,
-                         const uint64_t *paddings, uint64_t part_start, uint64_t part_size,
-                         uint64_t *n_known, struct difference *difference, struct uz_error *err)
+static int compare_order(const struct stored *stored, const struct uz_params *params, size_t group,
+                         const uint64_t *order, const uint64_t *paddings, uint64_t part_start,
+                         uint64_t part_size, uint64_t *n_known, struct difference *difference,
+                         struct uz_error *err)
 {
     size_t n = uz_params_in_group(params, group), first = params->group_first[group];
     uint64_t offset = 0, n_seen = 0;
@@ -146,10 +147,9 @@ static int disagreement(const struct difference *difference, uint64_t rank, size
                    (unsigned long long)difference->computed.numel);
 }
 
-static int compare(const struct stored *stored, const struct uz_params *params,
-                   size_t group, const struct uz_optim_group *stored_group,
-                   const struct uz_part *part, enum uz_mapping_verdict *verdict,
-                   struct uz_error *err)
+static int compare(const struct stored *stored, const struct uz_params *params, size_t group,
+                   const struct uz_optim_group *stored_group, const struct uz_part *part,
+                   enum uz_mapping_verdict *verdict, struct uz_error *err)
 {
     uint64_t part_start = part->part * part->size;
     uint64_t n_known;
@@ -162,9 +162,10 @@ static int compare(const struct stored *stored, const struct uz_params *params,
     if (!difference.found)
         return UZ_OK;
     uint64_t *order;
-    UZ_TRY(
-        module_order(uz_params_in_group(params, group), stored_group->partition_count, &order, err));
-    int rc = compare_order(stored, params, group, order, NULL, part_start, part->size, &n_known, &round_robin, err);
+    UZ_TRY(module_order(uz_params_in_group(params, group), stored_group->partition_count, &order,
+                        err));
+    int rc = compare_order(stored, params, group, order, NULL, part_start, part->size, &n_known,
+                           &round_robin, err);
     free(order);
     UZ_TRY(rc);
     if (round_robin.found)

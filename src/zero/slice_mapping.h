@@ -15,9 +15,9 @@ struct uz_part {
 };
 
 /*
- * `mapping` is the file's {name: fragment_address} of one group on one rank. Gives the verdict; a mapping
- * that is neither the computed one nor DeepSpeed's round-robin fault is UZ_MISMATCH and names the
- * rank, the parameter and both addresses.
+ * `mapping` is the file's {name: fragment_address} of one group on one rank. Gives the verdict; a
+ * mapping that is neither the computed one nor DeepSpeed's round-robin fault is UZ_MISMATCH and
+ * names the rank, the parameter and both addresses.
  */
 int uz_compare_slice_mapping(const struct uz_node *mapping, const struct uz_params *params,
                              size_t group, const struct uz_optim_group *stored_group,

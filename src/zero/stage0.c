@@ -107,6 +107,7 @@ static int add_module_piece(struct uz_model *model, uint32_t index, struct uz_er
     struct uz_tensor *tensor = &model->tensors[index];
     struct uz_piece piece = model->lp_pieces[tensor->lp];
     tensor->lp = UZ_NONE;
+    tensor->n_lp = 0;
     return uz_model_add_piece(model, &piece, err);
 }
 
