@@ -49,7 +49,20 @@ check()
             echo "note: more than $max_ms ms, which a machine with nothing else to do needs not"
         [ "$cpu" -lt $((3 * max_ms)) ] || fail "$cpu ms of CPU, thrice the bound of $max_ms"
     fi
+    inspect
     rm -rf "$dir/checkpoint"
+}
+
+# The same of inspect, which reads every pickle to its end.
+inspect()
+{
+    "$tools/peak_rss" "$dir/took" "$unzero" inspect --json "$dir/checkpoint" > "$dir/json" \
+        2> "$dir/err" || fail "inspect ended with status $?"
+    read -r wall cpu kib < "$dir/took"
+    echo "    inspect: $wall ms, $cpu ms of CPU, $kib KiB"
+    grep -q '"trainable":{"tensors":500,' "$dir/json" || fail "not 500: $(head -c 300 "$dir/json")"
+    [ -z "$max_kib" ] || [ "$kib" -lt "$max_kib" ] || fail "inspect: $kib KiB of memory"
+    [ -z "$max_ms" ] || [ "$cpu" -lt $((3 * max_ms)) ] || fail "inspect: $cpu ms of CPU"
 }
 
 failed=

@@ -9,6 +9,7 @@
 #include <unzero/error.h>
 #include <unzero/get.h>
 #include <unzero/input.h>
+#include <unzero/inspect.h>
 #include <unzero/limits.h>
 #include <unzero/linkage.h>
 #include <unzero/map.h>

@@ -15,6 +15,7 @@ enum exit_code {
 typedef int (*command_fn)(int argc, char **argv);
 
 int cmd_consolidate(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
 int cmd_get(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 

@@ -11,7 +11,13 @@ enum { MAX_THREADS = 1024 };
 
 /* ---- What is read ---- */
 
-enum input_id { INPUT_DIR = OPTS_NO_LETTER, INPUT_SOURCE, INPUT_STRICT, INPUT_THREADS, INPUT_TP_MAP };
+enum input_id {
+    INPUT_DIR = OPTS_NO_LETTER,
+    INPUT_SOURCE,
+    INPUT_STRICT,
+    INPUT_THREADS,
+    INPUT_TP_MAP
+};
 
 static const struct opts_row input_rows[] = {
     {'t', "tag", "NAME", "tag folder to read (default: what `latest` names)"},

@@ -51,6 +51,13 @@ void uz_torch_close(struct uz_torch_file *file);
 /* The value that was saved; lives as long as the file is open. */
 const struct uz_node *uz_torch_root(const struct uz_torch_file *file);
 
+/*
+ * All classes and functions that the file's pickles name, GLOBAL nodes in the order of the stream:
+ * what unpickling would import, whether or not the value has it in the end. One name may occur
+ * several times.
+ */
+const struct uz_seq *uz_torch_globals(const struct uz_torch_file *file);
+
 /* Name of the archive's root folder: the file's stem when it was saved. NULL: no zip archive. */
 const char *uz_torch_archive_root(const struct uz_torch_file *file);
 

@@ -7,6 +7,7 @@
 #include "torch/content.h"
 #include "torch/file.h"
 #include "torch/legacy.h"
+#include "torch/pickle.h"
 #include "torch/zip.h"
 
 struct uz_torch_file {
@@ -16,6 +17,7 @@ struct uz_torch_file {
     char *archive_root;       /* of the zip; NULL: there is none */
     struct uz_arena *arena;   /* holds the value graph */
     const struct uz_node *root;
+    struct uz_pickle_lists lists; /* of a zip's pickle */
     uint64_t pickle_offset; /* byte of the content where data.pkl begins; 0 if it is deflated */
     bool big_endian;
     struct uz_limits limits;

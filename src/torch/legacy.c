@@ -17,13 +17,14 @@ struct uz_legacy {
     struct uz_legacy_storage *storages;
     size_t n;
     struct uz_map *by_key; /* keys live in the arena */
+    struct uz_seq globals; /* the classes that its pickles name */
 };
 
 /* The pickles, as far as they are needed later. */
 struct pickles {
     const struct uz_node *root, *keys;
-    struct uz_seq ids; /* the persistent ids of the value; items are malloc'ed */
-    uint64_t nbytes;   /* of all five together */
+    struct uz_pickle_lists lists; /* of the value; the classes are those of all pickles */
+    uint64_t nbytes;              /* of all five together */
 };
 
 bool uz_legacy_is_magic(const uint8_t *head, size_t nbytes)
@@ -54,12 +55,17 @@ static int read_pickles(struct uz_cursor *cur, const struct uz_limits *limits,
                         struct uz_arena *arena, struct pickles *p, struct uz_error *err)
 {
     const struct uz_node *node;
-    UZ_TRY(uz_pickle_read(cur, limits, arena, &node, err)); /* the magic number */
-    UZ_TRY(uz_pickle_read(cur, limits, arena, &node, err));
+    struct uz_pickle_lists *lists = &p->lists;
+    UZ_TRY(uz_pickle_read_lists(cur, limits, arena, &node, lists, err)); /* the magic number */
+    UZ_TRY(uz_pickle_read_lists(cur, limits, arena, &node, lists, err));
     UZ_TRY(check_protocol(cur, node, err));
-    UZ_TRY(uz_pickle_read(cur, limits, arena, &node, err)); /* sys_info: nothing depends on it */
-    UZ_TRY(uz_pickle_read_ids(cur, limits, arena, &p->root, &p->ids, err));
-    UZ_TRY(uz_pickle_read(cur, limits, arena, &p->keys, err));
+    /* sys_info: nothing depends on it */
+    UZ_TRY(uz_pickle_read_lists(cur, limits, arena, &node, lists, err));
+    lists->ids.n = 0; /* those of the value count */
+    UZ_TRY(uz_pickle_read_lists(cur, limits, arena, &p->root, lists, err));
+    size_t n_ids = lists->ids.n;
+    UZ_TRY(uz_pickle_read_lists(cur, limits, arena, &p->keys, lists, err));
+    lists->ids.n = n_ids;
     p->nbytes = cur->pos;
     return UZ_OK;
 }
@@ -97,7 +103,7 @@ static int find_pickles(struct uz_content *content, const struct uz_limits *limi
         int rc = try_prefix(content, (size_t)n, limits, *arena, p, err);
         if (rc != UZ_CORRUPT || n == most)
             return rc;
-        free(p->ids.items);
+        uz_pickle_lists_free(&p->lists);
         uz_arena_free(*arena);
         *arena = NULL;
     }
@@ -187,7 +193,7 @@ static int find_storages(struct uz_legacy *legacy, struct uz_content *content,
     uint8_t *sizes;
     UZ_TRY(index_keys(legacy, content, p->keys, limits, err));
     UZ_TRY(uz_alloc(&sizes, legacy->n, 1, err));
-    int rc = find_sizes(legacy, content, &p->ids, sizes, err);
+    int rc = find_sizes(legacy, content, &p->lists.ids, sizes, err);
     if (rc == UZ_OK)
         rc = place_storages(legacy, content, p->nbytes, sizes, err);
     free(sizes);
@@ -206,7 +212,9 @@ int uz_legacy_open(struct uz_legacy **out, struct uz_content *content,
                             : uz_fail_nomem(err, sizeof(void *));
     if (rc == UZ_OK)
         rc = find_storages(legacy, content, &p, limits, err);
-    free(p.ids.items);
+    legacy->globals = p.lists.globals;
+    p.lists.globals = (struct uz_seq){0};
+    uz_pickle_lists_free(&p.lists);
     if (rc < 0) {
         uz_legacy_close(legacy);
         return rc;
@@ -222,7 +230,13 @@ void uz_legacy_close(struct uz_legacy *legacy)
         return;
     uz_map_free(legacy->by_key);
     free(legacy->storages);
+    free(legacy->globals.items);
     free(legacy);
+}
+
+const struct uz_seq *uz_legacy_globals(const struct uz_legacy *legacy)
+{
+    return &legacy->globals;
 }
 
 size_t uz_legacy_count(const struct uz_legacy *legacy)

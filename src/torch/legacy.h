@@ -40,6 +40,9 @@ int uz_legacy_open(struct uz_legacy **out, struct uz_content *content,
 /* NULL is allowed. */
 void uz_legacy_close(struct uz_legacy *legacy);
 
+/* The classes and functions that all its pickles name: GLOBAL nodes. */
+const struct uz_seq *uz_legacy_globals(const struct uz_legacy *legacy);
+
 size_t uz_legacy_count(const struct uz_legacy *legacy);
 
 /* Storage number `index`, in the order of the file. */

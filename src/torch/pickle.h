@@ -19,11 +19,19 @@ int uz_pickle_read(struct uz_cursor *cur, const struct uz_limits *limits, struct
                    const struct uz_node **root, struct uz_error *err);
 
 /*
- * The same, and lists the persistent ids (PERSID nodes) in the order of the stream: the caller
- * frees ids->items, after failures too.
+ * What a pickle names, in the order of the stream, whether or not its value has it in the end. A
+ * reader appends to the lists; their items are malloc'ed, the nodes live in its arena.
  */
-int uz_pickle_read_ids(struct uz_cursor *cur, const struct uz_limits *limits,
-                       struct uz_arena *arena, const struct uz_node **root, struct uz_seq *ids,
-                       struct uz_error *err);
+struct uz_pickle_lists {
+    struct uz_seq ids;     /* the persistent ids: PERSID nodes */
+    struct uz_seq globals; /* the classes and functions: GLOBAL nodes */
+};
+
+/* The same, and appends to *lists (NULL: nobody asks); free them after failures, too. */
+int uz_pickle_read_lists(struct uz_cursor *cur, const struct uz_limits *limits,
+                         struct uz_arena *arena, const struct uz_node **root,
+                         struct uz_pickle_lists *lists, struct uz_error *err);
+
+void uz_pickle_lists_free(struct uz_pickle_lists *lists);
 
 #endif

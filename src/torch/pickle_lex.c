@@ -415,5 +415,6 @@ int uz_vm_line_global(struct uz_vm *vm, struct uz_node **out)
         return uz_vm_fail(vm, UZ_CORRUPT, "the name of a class that is not UTF-8");
     UZ_TRY(uz_vm_node(vm, UZ_NODE_GLOBAL, out));
     UZ_TRY(set_text(vm, &(*out)->u.global.module, module, module_nbytes));
-    return set_text(vm, &(*out)->u.global.name, name, name_nbytes);
+    UZ_TRY(set_text(vm, &(*out)->u.global.name, name, name_nbytes));
+    return uz_vm_list(vm, *out);
 }

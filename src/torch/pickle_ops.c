@@ -309,7 +309,7 @@ int uz_op_stack_global(struct uz_vm *vm)
     UZ_TRY(uz_vm_push_new(vm, UZ_NODE_GLOBAL, &node));
     node->u.global.module = module->u.text;
     node->u.global.name = name->u.text;
-    return UZ_OK;
+    return uz_vm_list(vm, node);
 }
 
 /* Pushes what calling `callable` would have made. */
@@ -404,10 +404,5 @@ int uz_op_binpersid(struct uz_vm *vm)
     UZ_TRY(pop(vm, &id));
     UZ_TRY(uz_vm_push_new(vm, UZ_NODE_PERSID, &node));
     node->u.persid = id;
-    if (!vm->ids)
-        return UZ_OK;
-    UZ_TRY(uz_reserve(&vm->ids->items, &vm->ids->cap, (uint64_t)vm->ids->n + 1,
-                      sizeof(struct uz_node *), vm->err));
-    vm->ids->items[vm->ids->n++] = node;
-    return UZ_OK;
+    return uz_vm_list(vm, node);
 }

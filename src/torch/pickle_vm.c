@@ -178,6 +178,17 @@ int uz_vm_push(struct uz_vm *vm, struct uz_node *node)
     return UZ_OK;
 }
 
+int uz_vm_list(struct uz_vm *vm, struct uz_node *node)
+{
+    if (!vm->lists)
+        return UZ_OK;
+    struct uz_seq *list = node->kind == UZ_NODE_PERSID ? &vm->lists->ids : &vm->lists->globals;
+    UZ_TRY(
+        uz_reserve(&list->items, &list->cap, (uint64_t)list->n + 1, sizeof *list->items, vm->err));
+    list->items[list->n++] = node;
+    return UZ_OK;
+}
+
 int uz_vm_push_new(struct uz_vm *vm, enum uz_node_kind kind, struct uz_node **out)
 {
     struct uz_node *node;
@@ -217,11 +228,11 @@ static int run(struct uz_vm *vm)
     return UZ_OK;
 }
 
-int uz_pickle_read_ids(struct uz_cursor *cur, const struct uz_limits *limits,
-                       struct uz_arena *arena, const struct uz_node **root, struct uz_seq *ids,
-                       struct uz_error *err)
+int uz_pickle_read_lists(struct uz_cursor *cur, const struct uz_limits *limits,
+                         struct uz_arena *arena, const struct uz_node **root,
+                         struct uz_pickle_lists *lists, struct uz_error *err)
 {
-    struct uz_vm vm = {.cur = cur, .limits = limits, .arena = arena, .ids = ids, .err = err};
+    struct uz_vm vm = {.cur = cur, .limits = limits, .arena = arena, .lists = lists, .err = err};
     int rc;
     if (uz_cursor_left(cur) > limits->max_pickle_bytes)
         return uz_fail_at(err, UZ_LIMIT, cur->file, uz_cursor_offset(cur),
@@ -243,5 +254,12 @@ int uz_pickle_read_ids(struct uz_cursor *cur, const struct uz_limits *limits,
 int uz_pickle_read(struct uz_cursor *cur, const struct uz_limits *limits, struct uz_arena *arena,
                    const struct uz_node **root, struct uz_error *err)
 {
-    return uz_pickle_read_ids(cur, limits, arena, root, NULL, err);
+    return uz_pickle_read_lists(cur, limits, arena, root, NULL, err);
+}
+
+void uz_pickle_lists_free(struct uz_pickle_lists *lists)
+{
+    free(lists->ids.items);
+    free(lists->globals.items);
+    *lists = (struct uz_pickle_lists){0};
 }

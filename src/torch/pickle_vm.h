@@ -8,6 +8,7 @@
 #include "base/cursor.h"
 #include "base/mem.h"
 #include "torch/node.h"
+#include "torch/pickle.h"
 
 /*
  * Everything one pickle builds. The stack and the memo hold references, so that a container which
@@ -25,8 +26,8 @@ struct uz_vm {
     size_t n_marks, marks_cap;
     struct uz_node **memo; /* NULL where nothing was stored */
     size_t memo_n, memo_cap;
-    uint64_t memo_count; /* entries that are not NULL */
-    struct uz_seq *ids;  /* gets the persistent ids; NULL: nobody asks */
+    uint64_t memo_count;           /* entries that are not NULL */
+    struct uz_pickle_lists *lists; /* NULL: nobody asks */
 
     uint64_t n_nodes;
     uint64_t frame_end; /* position in the cursor; 0: not inside a frame */
@@ -45,6 +46,9 @@ int uz_vm_fail(struct uz_vm *vm, int status, const char *fmt, ...) UZ_PRINTF(3, 
 int uz_vm_node(struct uz_vm *vm, enum uz_node_kind kind, struct uz_node **out);
 
 int uz_vm_push(struct uz_vm *vm, struct uz_node *node);
+
+/* Puts a PERSID or GLOBAL node on its list, if there are lists. */
+int uz_vm_list(struct uz_vm *vm, struct uz_node *node);
 
 /* A new node of this kind on the stack. */
 int uz_vm_push_new(struct uz_vm *vm, enum uz_node_kind kind, struct uz_node **out);

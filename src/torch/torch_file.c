@@ -94,7 +94,7 @@ static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_err
         UZ_TRY(uz_zip_offset(file->zip, index, &file->pickle_offset, err));
     UZ_TRY(uz_zip_read(file->zip, index, file->limits.max_pickle_bytes, &data, &nbytes, err));
     uz_cursor_init(&cur, data, nbytes, uz_content_path(file->content), file->pickle_offset);
-    int rc = uz_pickle_read(&cur, &file->limits, file->arena, &file->root, err);
+    int rc = uz_pickle_read_lists(&cur, &file->limits, file->arena, &file->root, &file->lists, err);
     if (rc == UZ_OK && uz_cursor_left(&cur) > 0)
         rc = uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), uz_cursor_offset(&cur),
                         "%llu bytes follow the end of data.pkl's pickle",
@@ -161,6 +161,7 @@ void uz_torch_close(struct uz_torch_file *file)
         return;
     uz_zip_close(file->zip);
     uz_legacy_close(file->legacy);
+    uz_pickle_lists_free(&file->lists);
     uz_arena_free(file->arena);
     uz_content_close(file->content);
     free(file->archive_root);
@@ -170,6 +171,11 @@ void uz_torch_close(struct uz_torch_file *file)
 const struct uz_node *uz_torch_root(const struct uz_torch_file *file)
 {
     return file->root;
+}
+
+const struct uz_seq *uz_torch_globals(const struct uz_torch_file *file)
+{
+    return file->legacy ? uz_legacy_globals(file->legacy) : &file->lists.globals;
 }
 
 const char *uz_torch_archive_root(const struct uz_torch_file *file)

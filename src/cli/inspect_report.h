@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `unzero inspect` prints. */
+#ifndef UZ_CLI_INSPECT_REPORT_H
+#define UZ_CLI_INSPECT_REPORT_H
+
+#include <stdbool.h>
+
+#include <unzero/inspect.h>
+
+/* For people; with the table of tensors if it is wanted. */
+void inspect_text(const char *path, const struct uz_inspect_summary *summary, bool tensors);
+
+/* For machines. Returns 0, or -1 if memory ran out. */
+int inspect_json(const char *path, const struct uz_inspect_summary *summary, bool tensors);
+
+#endif
