@@ -187,7 +187,16 @@ int uz_params_read(struct uz_params *params, struct uz_model *model,
     return UZ_OK;
 }
 
-/* Cuts the piece where one expert of the stack ends and the next begins. */
+/* Elements of the stack up to where the experts no longer follow one another in the whole one. */
+static uint64_t run_end(const struct uz_expert_layer *layer, const uint32_t *ids, uint64_t local,
+                        uint64_t of_expert)
+{
+    while (local + 1 < layer->n_local && ids[local + 1] == ids[local] + 1)
+        local++;
+    return (local + 1) * of_expert;
+}
+
+/* Cuts the piece where the whole stack has other experts between those of this rank. */
 static int add_stack_pieces(const struct uz_expert_layer *layer, uint64_t numel,
                             struct uz_model *model, uint64_t ep_rank, struct uz_piece piece,
                             struct uz_error *err)
@@ -196,7 +205,8 @@ static int add_stack_pieces(const struct uz_expert_layer *layer, uint64_t numel,
     uint64_t of_expert = numel / layer->n_local, end = piece.lo + piece.n_elems, at = piece.lo;
     while (at < end) {
         uint64_t local = at / of_expert, inside = at % of_expert;
-        uint64_t n = of_expert - inside < end - at ? of_expert - inside : end - at;
+        uint64_t n = run_end(layer, ids, local, of_expert) - at;
+        n = n < end - at ? n : end - at;
         piece.lo = ids[local] * of_expert + inside;
         piece.n_elems = n;
         UZ_TRY(uz_model_add_piece(model, &piece, err));
