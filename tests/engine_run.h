@@ -36,8 +36,8 @@ static inline void output_paths(struct output *o)
 static inline void output_make(struct output *o, const struct uz_model *model,
                                enum uz_dtype_policy policy, uint64_t max_shard_bytes)
 {
-    const struct uz_safetensors_options options = {.max_shard_bytes = max_shard_bytes,
-                                                   .max_header_bytes = 1000000};
+    const struct uz_files_options options = {.max_shard_bytes = max_shard_bytes,
+                                             .max_header_bytes = 1000000};
     rm_must(!uz_items_select(&o->items, model, &(const struct uz_items_options){.policy = policy},
                              NULL, NULL),
             "items");

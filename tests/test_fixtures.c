@@ -8,6 +8,7 @@
 #include "check.h"
 #include "safetensors_reader.h"
 #include "scratch.h"
+#include "written.h"
 
 static const char *fixtures_dir;
 static char fixtures_buf[PATH_NBYTES];
@@ -99,93 +100,6 @@ static const char *kept_name(const struct truth *truth, const char *name)
     return name;
 }
 
-/* ---- What was written ---- */
-
-enum { MAX_FILES = 64 };
-
-struct written {
-    const struct uz_consolidate_summary *summary;
-    struct st_file files[MAX_FILES]; /* the safetensors files among those of the summary */
-    size_t n_files;
-    size_t n_tensors;
-};
-
-static void written_free(struct written *written)
-{
-    for (size_t i = 0; i < written->n_files; i++)
-        st_free(&written->files[i]);
-    written->n_files = 0;
-}
-
-static const struct st_tensor *written_find(const struct written *written, const char *name,
-                                            const struct st_file **file)
-{
-    for (size_t i = 0; i < written->n_files; i++) {
-        const struct st_tensor *tensor = st_find(&written->files[i], name);
-        *file = &written->files[i];
-        if (tensor)
-            return tensor;
-    }
-    return NULL;
-}
-
-/* The index must name for each tensor the file that it is in. */
-static void check_index(const struct written *written, const char *path)
-{
-    size_t nbytes = 0;
-    uint64_t total_size = 0;
-    char *text = slurp(path, &nbytes);
-    cJSON *json = text ? cJSON_Parse(text) : NULL;
-    const cJSON *entry, *map = cJSON_GetObjectItemCaseSensitive(json, "weight_map");
-    const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(json, "metadata");
-    CHECK(cJSON_IsObject(map));
-    CHECK_EQ_U64(cJSON_GetArraySize(map), written->n_tensors);
-    if (CHECK(st_number(cJSON_GetObjectItemCaseSensitive(metadata, "total_size"), &total_size)))
-        CHECK_EQ_U64(total_size, written->summary->data_nbytes);
-    cJSON_ArrayForEach(entry, map)
-    {
-        const struct st_file *file = NULL;
-        bool good =
-            written_find(written, entry->string, &file) != NULL && cJSON_IsString(entry) &&
-            !strcmp(entry->valuestring, written->summary->files[file - written->files].name);
-        CHECK_F(good, "%s: the index names the wrong file", entry->string);
-    }
-    cJSON_Delete(json);
-    free(text);
-}
-
-/* Reads all files that the summary tells of; nothing else may be in the folder. */
-static bool written_read(struct written *written, const struct uz_consolidate_summary *summary)
-{
-    char path[PATH_NBYTES];
-    uint64_t data_nbytes = 0;
-    size_t n = summary->n_files > 1 ? summary->n_files - 1 : 1;
-    *written = (struct written){.summary = summary};
-    CHECK_EQ_U64(count_entries(summary->out_dir), summary->n_files);
-    if (!CHECK(n <= MAX_FILES))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        struct st_file *file = &written->files[written->n_files++];
-        path_of(path, "%s/%s", summary->out_dir, summary->files[i].name);
-        if (!CHECK_F(st_read(file, path), "%s", file->error))
-            return false;
-        CHECK_EQ_U64(file->nbytes, summary->files[i].nbytes);
-        CHECK_EQ_U64(file->n, summary->files[i].n_tensors);
-        CHECK_EQ_STR(st_metadata(file, "format"), "pt");
-        written->n_tensors += file->n;
-        for (size_t k = 0; k < file->n; k++)
-            data_nbytes += file->tensors[k].nbytes;
-    }
-    CHECK_EQ_U64(written->n_tensors, summary->n_tensors);
-    CHECK_EQ_U64(data_nbytes, summary->data_nbytes);
-    if (summary->n_files > 1) {
-        CHECK_EQ_STR(summary->files[n].name, "model.safetensors.index.json");
-        path_of(path, "%s/%s", summary->out_dir, summary->files[n].name);
-        check_index(written, path);
-    }
-    return true;
-}
-
 /* ---- Comparing ---- */
 
 static size_t format_of(const char *dtype)
@@ -241,6 +155,27 @@ static const char *want_dtype(const struct truth *truth, const char *name, bool 
     return precision == UZ_PRECISION_KEEP ? lp_dtype(truth, name) : dtypes[precision];
 }
 
+/* Other names of a tensor in a torch.save file: the same object. */
+static size_t check_shared(const struct truth *truth, const struct written *written,
+                           const char *holder, const struct st_tensor *want, const char *dtype)
+{
+    const struct st_file *file = NULL;
+    const cJSON *pair;
+    size_t n_written = 0;
+    uint64_t unused = 0;
+    const struct st_tensor *first = written_find(written, holder, &file);
+    cJSON_ArrayForEach(pair, truth->shared)
+    {
+        if (strcmp(pair->valuestring, holder) != 0)
+            continue;
+        n_written += check_tensor(written, pair->string, dtype, want, &unused);
+        if (first && file && want->numel > 0)
+            CHECK_F(pt_same_object(st_find(file, pair->string), first), "%s and %s are two objects",
+                    holder, pair->string);
+    }
+    return n_written;
+}
+
 /* Other names of a tensor: written if it has no elements, else told of in the metadata. */
 static size_t check_aliases(const struct truth *truth, const struct written *written,
                             const char *holder, const struct st_tensor *want, const char *dtype)
@@ -281,9 +216,10 @@ static void check_output(const struct truth *truth, const struct written *writte
             continue;
         }
         const char *dtype = want_dtype(truth, name, is_buffer, want->dtype, options->precision);
-        const char *kept = want->numel ? kept_name(truth, name) : name;
+        bool pt = written->summary->format == UZ_FORMAT_PT;
+        const char *kept = want->numel && !pt ? kept_name(truth, name) : name;
         check_tensor(written, kept, dtype, want, &n_overflows);
-        n_wanted += 1 + check_aliases(truth, written, name, want, dtype);
+        n_wanted += 1 + (pt ? check_shared : check_aliases)(truth, written, name, want, dtype);
     }
     CHECK(n_wanted > 0);
     CHECK_EQ_U64(written->n_tensors, n_wanted);
@@ -356,6 +292,19 @@ static void convert_good(const struct truth *truth, const char *dir,
     remove_tree(out);
 }
 
+static void convert_to_pt(const struct truth *truth, const char *dir,
+                          struct uz_consolidate_options *options)
+{
+    options->format = UZ_FORMAT_PT;
+    options->max_shard_bytes = truth->file.nbytes / 12;
+    convert_good(truth, dir, options);
+    options->max_shard_bytes = 0;
+    for (unsigned precision = 0; precision <= UZ_PRECISION_KEEP; precision++) {
+        options->precision = (enum uz_precision)precision;
+        convert_good(truth, dir, options);
+    }
+}
+
 static void check_good(const char *dir)
 {
     struct truth truth;
@@ -375,6 +324,8 @@ static void check_good(const char *dir)
         options.max_shard_bytes = 0;
         options.exclude_frozen = true;
         convert_good(&truth, dir, &options);
+        options.exclude_frozen = false;
+        convert_to_pt(&truth, dir, &options);
     }
     truth_free(&truth);
 }

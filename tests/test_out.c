@@ -217,7 +217,7 @@ static void test_split(void)
         const struct uz_items items = {.items = list, .n = cases[i].n};
         uint32_t got[6] = {0}, n_shards = 77;
         for (size_t k = 0; k < items.n; k++)
-            list[k].nbytes = cases[i].nbytes[k];
+            list[k] = (struct uz_item){.nbytes = cases[i].nbytes[k], .holder = k};
         uz_split_shards(&items, cases[i].limit, got, &n_shards);
         CHECK_F(n_shards == cases[i].n_shards, "case %zu: %u shards", i, n_shards);
         CHECK_F(!memcmp(got, cases[i].want, items.n * sizeof *got), "case %zu: other numbers", i);
@@ -271,8 +271,8 @@ static void add_one_of_each(struct uz_model *model)
 static int lay_out(struct uz_out *out, struct uz_items *items, const struct uz_model *model,
                    uint64_t max_shard_bytes, uint64_t max_header_bytes, struct uz_error *err)
 {
-    const struct uz_safetensors_options options = {.max_shard_bytes = max_shard_bytes,
-                                                   .max_header_bytes = max_header_bytes};
+    const struct uz_files_options options = {.max_shard_bytes = max_shard_bytes,
+                                             .max_header_bytes = max_header_bytes};
     int rc = uz_items_select(items, model,
                              &(const struct uz_items_options){.policy = UZ_POLICY_FP32}, NULL, err);
     *out = (struct uz_out){0};
@@ -423,14 +423,15 @@ static void test_too_many_files(void)
     struct uz_items items = {.n = N};
     struct uz_out out;
     struct uz_error err;
-    const struct uz_safetensors_options options = {.max_shard_bytes = 1, .max_header_bytes = 1000};
+    const struct uz_files_options options = {.max_shard_bytes = 1, .max_header_bytes = 1000};
     start(&model);
     items.items = calloc(N, sizeof *items.items);
     if (!items.items)
         abort();
     add(&model, "x", UZ_ROLE_PARAM, UZ_DTYPE_U8, 1, 1, 0);
     for (size_t i = 0; i < N; i++)
-        items.items[i] = (struct uz_item){.name = "x", .dtype = UZ_DTYPE_U8, .nbytes = 1};
+        items.items[i] =
+            (struct uz_item){.name = "x", .dtype = UZ_DTYPE_U8, .nbytes = 1, .holder = i};
     CHECK_EQ_I64(uz_safetensors_layout(&out, &items, &model, &options, &err), UZ_ARG);
     CHECK_EQ_U64(out.n_files, 0);
     uz_out_free(&out);

@@ -208,7 +208,7 @@ static void check_random(unsigned flags)
     for (unsigned i = 0; i < 20; i++) {
         struct uz_items items;
         struct uz_out out;
-        const struct uz_safetensors_options options = {
+        const struct uz_files_options options = {
             .max_shard_bytes = rng_one_in(3) ? 0 : rng_range(1, 10000), .max_header_bytes = 100000};
         rm_make(&m, flags);
         rm_must(!uz_items_select(

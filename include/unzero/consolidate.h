@@ -23,6 +23,13 @@ enum uz_precision {
     UZ_PRECISION_KEEP, /**< the dtype of the low-precision copy, rounded from the masters */
 };
 
+/** What the output is. */
+enum uz_format {
+    UZ_FORMAT_AUTO,        /**< by the name of OUT; safetensors for a folder */
+    UZ_FORMAT_SAFETENSORS, /**< model.safetensors, or shards and an index */
+    UZ_FORMAT_PT,          /**< pytorch_model.bin as torch.save makes it, or shards and an index */
+};
+
 /** Why a name of the checkpoint is not in the output. */
 enum uz_left_out {
     UZ_LEFT_OUT_FROZEN,    /**< frozen, and exclude_frozen is set */
@@ -47,6 +54,7 @@ struct uz_consolidate_options {
      * state in front: "exp_avg/NAME", and "fp32/NAME" for weights and buffers whatever their dtype.
      */
     const char *state;
+    enum uz_format format;       /**< default UZ_FORMAT_AUTO */
     enum uz_precision precision; /**< default UZ_PRECISION_FP32 */
     bool widen_buffers;          /**< float buffers become fp32; default: as stored */
     bool untie; /**< all names of tied tensors are written, each with its own data; default false */
@@ -75,8 +83,9 @@ struct uz_consolidate_summary {
     const char *tag;
     const char *ds_version; /**< "" if the files don't tell */
     int zero_stage;
-    uint64_t world_size; /**< data-parallel ranks */
-    const char *out_dir; /**< folder the files go to */
+    uint64_t world_size;   /**< data-parallel ranks */
+    const char *out_dir;   /**< folder the files go to */
+    enum uz_format format; /**< of the output, never UZ_FORMAT_AUTO */
     const struct uz_output_file *files;
     size_t n_files;
     uint64_t n_tensors; /**< written */
@@ -96,6 +105,12 @@ struct uz_consolidate_summary {
     uint64_t n_overflows; /**< finite values that became infinite; known after the run */
 };
 
+/**
+ * The format that the name of an output file says: *.safetensors, and *.bin, *.pt or *.pth for
+ * UZ_FORMAT_PT. UZ_FORMAT_AUTO for other names, and if `out` is a folder or ends in a slash.
+ */
+UZ_API enum uz_format uz_output_file_format(const char *out);
+
 /** A planned consolidation. */
 struct uz_consolidation;
 
@@ -104,9 +119,10 @@ UZ_API void uz_consolidate_options_default(struct uz_consolidate_options *option
 
 /**
  * Reads and checks all metadata of `checkpoint` (a root or a tag folder), checks the target, and
- * plans. Nothing is written. `out` is a folder, or a file name that ends in .safetensors (one file
- * is made then, whatever max_shard_bytes says). The caller frees the job with
- * uz_consolidation_free. One thread at a time may use a job; different jobs are independent.
+ * plans. Nothing is written. `out` is a folder, or a file name with one of the endings that
+ * uz_output_file_format knows (one file is made then, whatever max_shard_bytes says). The caller
+ * frees the job with uz_consolidation_free. One thread at a time may use a job; different jobs are
+ * independent.
  *
  * Fails with any status of enum uz_status; *job is set only on success. Too little room on the
  * target's file system is a warning here, and an error of uz_consolidation_run.

@@ -46,6 +46,9 @@ UZ_API size_t uz_dtype_size(enum uz_dtype dtype);
 /** Short name as on the command line: "fp32", "bf16", "int64", "bool"; "invalid" otherwise. */
 UZ_API const char *uz_dtype_name(enum uz_dtype dtype);
 
+/** Name in PyTorch ("float32", "bfloat16"), NULL for UZ_DTYPE_INVALID and values out of range. */
+UZ_API const char *uz_dtype_torch_name(enum uz_dtype dtype);
+
 /** Name in a safetensors header ("F32", "BF16"), NULL if that format has none for it. */
 UZ_API const char *uz_dtype_safetensors_name(enum uz_dtype dtype);
 

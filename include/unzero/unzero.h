@@ -14,6 +14,8 @@
 #include <unzero/linkage.h>
 #include <unzero/map.h>
 #include <unzero/names.h>
+#include <unzero/set.h>
+#include <unzero/verify.h>
 #include <unzero/version.h>
 
 #endif

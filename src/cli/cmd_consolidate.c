@@ -26,7 +26,10 @@ enum option_id {
 };
 
 static const struct opts_row rows[] = {
-    {OPT_FORMAT, "format", "NAME", "safetensors (default, and all there is so far)"},
+    {OPT_FORMAT, "format", "NAME",
+     "safetensors (default)\n"
+     "pt: pytorch_model.bin, as torch.save writes it\n"
+     "A file's name says it as well: *.bin, *.pt, *.pth"},
     {OPT_DTYPE, "dtype", "TYPE",
      "fp32 (default): the master weights as they are\n"
      "bf16, fp16: the masters rounded to nearest even\n"
@@ -65,13 +68,15 @@ static const struct opts_command command = {
              "\n"
              "Joins the shards of a DeepSpeed ZeRO checkpoint into whole weights.\n"
              "CHECKPOINT is the folder that holds `latest`, or a tag folder in it.\n"
-             "OUT is a folder, or a file named *.safetensors.\n"
+             "OUT is a folder, or a file named *.safetensors, *.bin, *.pt or *.pth.\n"
              "\n"
              "Examples:\n"
              "  unzero consolidate checkpoint-500 out/\n"
              "      fp32: model.safetensors, or shards of at most 5 GB and their index\n"
              "  unzero consolidate checkpoint-500 weights.safetensors\n"
              "      a single file of that name\n"
+             "  unzero consolidate --format pt checkpoint-500 out/\n"
+             "      pytorch_model.bin, or shards and their index\n"
              "  unzero consolidate --dtype bf16 checkpoint-500 out/\n"
              "      rounded to bfloat16: half the size\n"
              "  unzero consolidate --state exp_avg checkpoint-500 moments/\n"
@@ -100,11 +105,9 @@ static const struct opts_word dtypes[] = {
     {"float16", UZ_PRECISION_FP16},
 };
 
-enum format { FORMAT_SAFETENSORS, FORMAT_PT };
-
 static const struct opts_word formats[] = {
-    {"safetensors", FORMAT_SAFETENSORS},
-    {"pt", FORMAT_PT},
+    {"safetensors", UZ_FORMAT_SAFETENSORS},
+    {"pt", UZ_FORMAT_PT},
 };
 
 /* What the command line asks for. */
@@ -118,12 +121,12 @@ struct request {
     const char *checkpoint, *out;
 };
 
-static int take_format(const struct opts_command *cmd, const char *value)
+static int take_format(struct request *request, const struct opts_command *cmd, const char *value)
 {
     int format;
-    int rc = opts_read_word(cmd, "format", value, formats, 2, 1, &format);
-    if (rc == 0 && format == FORMAT_PT)
-        return message_usage(cmd->name, "--format pt: not supported yet; safetensors is");
+    int rc = opts_read_word(cmd, "format", value, formats, 2, 2, &format);
+    if (rc == 0)
+        request->options.format = (enum uz_format)format;
     return rc;
 }
 
@@ -152,7 +155,7 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
     struct request *request = to;
     switch (id) {
     case OPT_FORMAT:
-        return take_format(cmd, value);
+        return take_format(request, cmd, value);
     case OPT_DTYPE:
         return take_dtype(request, cmd, value);
     case OPT_MAX_SHARD_SIZE:
@@ -166,7 +169,7 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
         request->options.untie = true;
         return 0;
     case OPT_SAFE:
-        return take_format(cmd, "safetensors");
+        return take_format(request, cmd, "safetensors");
     default:
         request->options.exclude_frozen = true;
         return 0;
@@ -190,6 +193,16 @@ static int read_options(struct request *request, int argc, char **argv)
     return rc;
 }
 
+/* The name of a file and --format must agree. */
+static int check_format(const struct request *request)
+{
+    enum uz_format asked = request->options.format, named = uz_output_file_format(request->out);
+    if (asked == UZ_FORMAT_AUTO || named == UZ_FORMAT_AUTO || asked == named)
+        return 0;
+    return message_usage(command.name, "--format %s, but '%s' is named as a file of the other one",
+                         asked == UZ_FORMAT_PT ? "pt" : "safetensors", request->out);
+}
+
 static int read_arguments(struct request *request, int argc, char **argv)
 {
     int n = argc - optind;
@@ -201,7 +214,7 @@ static int read_arguments(struct request *request, int argc, char **argv)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 2]);
     request->checkpoint = argv[optind];
     request->out = argv[optind + 1];
-    return 0;
+    return check_format(request);
 }
 
 /* People search for these words: zero_to_fp32.py prints them. */

@@ -15,9 +15,11 @@ enum exit_code {
 typedef int (*command_fn)(int argc, char **argv);
 
 int cmd_consolidate(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_get(int argc, char **argv);
 int cmd_map(int argc, char **argv);
+int cmd_set(int argc, char **argv);
 
 /* Says on standard output which version this is. */
 void print_version(void);

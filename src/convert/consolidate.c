@@ -4,7 +4,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/parallel.h"
 #include "check/doubts.h"
 #include "check/replicas.h"
@@ -16,6 +18,7 @@
 #include "engine/stage.h"
 #include "out/items.h"
 #include "out/safetensors.h"
+#include "out/torch_save.h"
 #include "plan/plan.h"
 #include "zero/read.h"
 
@@ -79,15 +82,18 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
         [UZ_PRECISION_FP16] = UZ_POLICY_FP16,
         [UZ_PRECISION_KEEP] = UZ_POLICY_KEEP,
     };
+    const bool pt = job->target.format == UZ_FORMAT_PT;
     struct uz_items_options which = {
         .policy = policies[job->options.precision],
-        .ties = job->options.untie ? UZ_TIES_COPIES : UZ_TIES_ONE_NAME,
+        .ties = job->options.untie ? UZ_TIES_COPIES
+                : pt               ? UZ_TIES_SHARED
+                                   : UZ_TIES_ONE_NAME,
         .widen_buffers = job->options.widen_buffers,
         .exclude_frozen = job->options.exclude_frozen,
         .state = job->options.state,
         .names = &job->options.names,
     };
-    struct uz_safetensors_options options = {
+    struct uz_files_options options = {
         .file_name = job->target.file_name,
         .max_shard_bytes = job->target.file_name ? 0 : job->options.max_shard_bytes,
         .max_header_bytes = job->options.input.limits.max_header_bytes,
@@ -98,7 +104,8 @@ static int lay_out(struct uz_consolidation *job, struct uz_error *err)
             &job->notes, err,
             "%zu parameters are neither fp32, bf16 nor fp16 and stay as they are stored",
             job->items.n_as_stored));
-    return uz_safetensors_layout(&job->out, &job->items, &job->model, &options, err);
+    return (pt ? uz_torch_save_layout : uz_safetensors_layout)(&job->out, &job->items, &job->model,
+                                                               &options, err);
 }
 
 /* A master that is not fp32 has no fp32 bits to give: the user should know. */
@@ -139,6 +146,27 @@ static uint64_t fixed_memory(const struct uz_consolidation *job)
     return nbytes;
 }
 
+/* transformers loads safetensors, if a folder has both: then what is written here is not used. */
+static int warn_of_preferred(struct uz_consolidation *job, struct uz_error *err)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+    if (job->target.file_name || job->target.format != UZ_FORMAT_PT)
+        return UZ_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = uz_path_join(job->target.dir, names[i]);
+        if (!path)
+            return uz_fail_nomem(err, strlen(job->target.dir));
+        bool there = access(path, F_OK) == 0;
+        free(path);
+        if (there)
+            return uz_warn(&job->notes, err,
+                           "%s holds %s as well, which loaders prefer to pytorch_model.bin: remove "
+                           "it, or they do not see what is written here",
+                           job->target.dir, names[i]);
+    }
+    return UZ_OK;
+}
+
 static int plan_run(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_sync syncs[] = {
@@ -149,7 +177,7 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     job->stage = (struct uz_stage_options){
         .dir = job->target.dir,
         .staging = job->target.staging,
-        .family = job->target.file_name ? NULL : uz_is_safetensors_model_file,
+        .family = uz_target_path_family(&job->target),
         .force = job->options.force,
         .sync = syncs[job->options.durability],
     };
@@ -158,6 +186,7 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     job->engine.limits = job->options.input.limits;
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
+    UZ_TRY(warn_of_preferred(job, err));
     return warn_of_room(job, err);
 }
 
@@ -194,6 +223,7 @@ static void summarize(struct uz_consolidation *job)
     summary->zero_stage = job->info.stage;
     summary->world_size = job->info.dp_world_size;
     summary->out_dir = job->target.dir;
+    summary->format = job->target.format;
     summary->files = job->files;
     summary->n_files = job->out.n_files;
     summary->n_tensors = job->items.n;
@@ -215,6 +245,8 @@ static int check_options(const struct uz_consolidate_options *options, struct uz
 {
     if ((unsigned)options->precision > UZ_PRECISION_KEEP)
         return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
+    if ((unsigned)options->format > UZ_FORMAT_PT)
+        return uz_fail(err, UZ_ARG, "unknown format %d", (int)options->format);
     if ((unsigned)options->durability > UZ_DURABLE_NONE)
         return uz_fail(err, UZ_ARG, "unknown durability %d", (int)options->durability);
     if (options->state && options->input.source == UZ_SOURCE_LP)
@@ -229,7 +261,7 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
     UZ_TRY(check_options(&job->options, err));
     if (job->options.input.threads == 0)
         job->options.input.threads = uz_usable_processors();
-    UZ_TRY(uz_target_path_parse(&job->target, out, err));
+    UZ_TRY(uz_target_path_parse(&job->target, out, job->options.format, err));
     UZ_TRY(read_source(job, checkpoint, err));
     UZ_TRY(spool_layers(job, err));
     UZ_TRY(uz_check_doubts(&job->model, &job->info, &job->notes, err));

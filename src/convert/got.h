@@ -7,14 +7,14 @@
 
 #include "engine/fetch.h"
 #include "engine/spool.h"
+#include "input/open.h"
 #include "layout/slice.h"
-#include "zero/read.h"
 
 enum { UZ_GOT_BLOCK_NBYTES = 1 << 20 }; /* read at a time */
 
 struct uz_got {
     struct uz_model model;
-    struct uz_zero_info zero;
+    struct uz_input_info source;
     struct uz_notes notes;
     struct uz_spool *spool;
     unsigned threads;

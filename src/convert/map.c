@@ -8,12 +8,12 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "base/regex.h"
-#include "zero/read.h"
+#include "input/open.h"
 #include "zero/shard_name.h"
 
 struct uz_fragment_map {
     struct uz_model model;
-    struct uz_zero_info zero;
+    struct uz_input_info source;
     struct uz_notes notes;
     struct uz_map_tensor *tensors;
     size_t n_tensors;
@@ -224,12 +224,13 @@ static int list_all(struct uz_fragment_map *map, struct choice *choice, struct u
 static int make(struct uz_fragment_map *map, const char *checkpoint,
                 const struct uz_map_options *options, struct uz_error *err)
 {
-    struct uz_zero_options zero = {.input = options->input, .state = options->state};
+    struct uz_input_options input = options->input;
     struct choice choice = {.state = options->state};
-    if (!zero.input.threads)
-        zero.input.threads = uz_usable_processors();
+    if (!input.threads)
+        input.threads = uz_usable_processors();
     map->notes.strict = options->input.strict;
-    UZ_TRY(uz_zero_read(checkpoint, &zero, &map->model, &map->zero, &map->notes, err));
+    UZ_TRY(uz_input_open(checkpoint, &input, options->state, &map->model, &map->source, &map->notes,
+                         err));
     if (options->param && has_name(&map->model, options->param))
         choice.exact = options->param;
     else if (options->param)
@@ -280,7 +281,7 @@ void uz_fragment_map_free(struct uz_fragment_map *map)
     if (!map)
         return;
     uz_model_free(&map->model);
-    uz_zero_info_free(&map->zero);
+    uz_input_info_free(&map->source);
     uz_notes_free(&map->notes);
     free(map->tensors);
     free(map->fragments);

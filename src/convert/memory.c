@@ -12,6 +12,14 @@ enum { LARGEST_BUFFER = 4 * 1024 * 1024, SMALLEST_BUFFER = 64 * 1024 };
 /* An entry of the map from names to tensors, with its share of buckets. */
 enum { NAME_NBYTES = 96, LARGEST_CHUNK_ENTRY = sizeof(struct uz_copy) + sizeof(struct uz_tile) };
 
+static uint64_t blobs_memory(const struct uz_out_file *file)
+{
+    uint64_t nbytes = file->n_blobs * sizeof *file->blobs + file->n_crcs * sizeof *file->crcs;
+    for (size_t i = 0; i < file->n_blobs; i++)
+        nbytes += file->blobs[i].nbytes;
+    return nbytes;
+}
+
 uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *items,
                           const struct uz_out *out)
 {
@@ -28,7 +36,7 @@ uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *i
               items->n_renamed * sizeof *items->renamed + uz_arena_used(items->arena) +
               out->cap_targets * sizeof *out->targets + out->cap_files * sizeof *out->files;
     for (size_t i = 0; i < out->n_files; i++)
-        nbytes += out->files[i].head_nbytes;
+        nbytes += out->files[i].head_nbytes + blobs_memory(&out->files[i]);
     /* what one chunk draws on, if tensors were spread evenly, and some more */
     uint64_t n_chunks = out->data_nbytes / LARGEST_BUFFER + 1;
     return nbytes + 4 * (model->n_pieces + out->n_targets) / n_chunks * LARGEST_CHUNK_ENTRY;

@@ -2,7 +2,6 @@
 /* Tells folders from files by what is there, then by the name's ending. */
 #include "convert/target_path.h"
 
-#include <fnmatch.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,24 +9,12 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "out/files.h"
 
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), n_end = strlen(end);
     return n > n_end && !strcmp(text + n - n_end, end);
-}
-
-bool uz_is_safetensors_model_file(const char *name)
-{
-    static const char *const patterns[] = {
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "model-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].safetensors",
-    };
-    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++)
-        if (fnmatch(patterns[i], name, 0) == 0)
-            return true;
-    return false;
 }
 
 #define STAGING ".unzero-partial"
@@ -55,36 +42,64 @@ static int split_file(struct uz_target_path *target, const char *out, struct uz_
     return UZ_OK;
 }
 
-/* `slash`: the name ended in one, so a folder is meant whatever it is called. */
-static int parse_stripped(struct uz_target_path *target, const char *out, bool slash,
+/* The format of a file's name; AUTO if it has none of the endings. */
+static enum uz_format format_of_name(const char *name)
+{
+    static const struct {
+        const char *ending;
+        enum uz_format format;
+    } endings[] = {
+        {".safetensors", UZ_FORMAT_SAFETENSORS},
+        {".bin", UZ_FORMAT_PT},
+        {".pt", UZ_FORMAT_PT},
+        {".pth", UZ_FORMAT_PT},
+    };
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
+        if (ends_with(name, endings[i].ending))
+            return endings[i].format;
+    return UZ_FORMAT_AUTO;
+}
+
+enum uz_format uz_output_file_format(const char *out)
+{
+    struct stat st;
+    bool folder = stat(out, &st) == 0 && S_ISDIR(st.st_mode);
+    return folder ? UZ_FORMAT_AUTO : format_of_name(out); /* a slash at the end is no ending */
+}
+
+static int parse_stripped(struct uz_target_path *target, const char *out, enum uz_format of_name,
                           struct uz_error *err)
 {
     struct stat st;
-    bool there = stat(out, &st) == 0;
-    if (!(there && S_ISDIR(st.st_mode)) && !slash && ends_with(out, ".safetensors"))
+    if (of_name != UZ_FORMAT_AUTO)
         return split_file(target, out, err);
-    if (there && !S_ISDIR(st.st_mode))
+    if (stat(out, &st) == 0 && !S_ISDIR(st.st_mode))
         return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
-                          "is a file; the output is a folder, or a file named *.safetensors");
-    if (!slash && (ends_with(out, ".bin") || ends_with(out, ".pt") || ends_with(out, ".pth")))
-        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
-                          "looks like a PyTorch file, which is not written yet; give a folder, or "
-                          "a file named *.safetensors");
+                          "is a file; the output is a folder, or a file named *.safetensors, "
+                          "*.bin, *.pt or *.pth");
     target->dir = strdup(out);
     target->staging = strdup(STAGING);
     return target->dir && target->staging ? UZ_OK : uz_fail_nomem(err, strlen(out));
 }
 
-int uz_target_path_parse(struct uz_target_path *target, const char *out, struct uz_error *err)
+int uz_target_path_parse(struct uz_target_path *target, const char *out, enum uz_format format,
+                         struct uz_error *err)
 {
-    size_t n = strlen(out), n_kept = without_slashes(out, n);
+    size_t n = strlen(out);
+    enum uz_format of_name = uz_output_file_format(out);
     *target = (struct uz_target_path){0};
     if (n == 0)
         return uz_fail(err, UZ_ARG, "the output has an empty name");
-    char *stripped = strndup(out, n_kept);
+    if (of_name != UZ_FORMAT_AUTO && format != UZ_FORMAT_AUTO && of_name != format)
+        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
+                          "is not named as a file of the format that was asked for");
+    target->format = of_name != UZ_FORMAT_AUTO  ? of_name
+                     : format != UZ_FORMAT_AUTO ? format
+                                                : UZ_FORMAT_SAFETENSORS;
+    char *stripped = strndup(out, without_slashes(out, n));
     if (!stripped)
         return uz_fail_nomem(err, n);
-    int rc = parse_stripped(target, stripped, n_kept < n, err);
+    int rc = parse_stripped(target, stripped, of_name, err);
     free(stripped);
     return rc;
 }
@@ -106,6 +121,23 @@ int uz_target_path_existing(const struct uz_target_path *target, char **dir, str
     }
     *dir = path;
     return UZ_OK;
+}
+
+static bool is_safetensors_file(const char *name)
+{
+    return uz_is_weights_file(&uz_safetensors_names, name);
+}
+
+static bool is_torch_file(const char *name)
+{
+    return uz_is_weights_file(&uz_torch_names, name);
+}
+
+uz_family_fn uz_target_path_family(const struct uz_target_path *target)
+{
+    if (target->file_name)
+        return NULL;
+    return target->format == UZ_FORMAT_PT ? is_torch_file : is_safetensors_file;
 }
 
 int uz_target_path_file(struct uz_target_path *target, const char *path, struct uz_error *err)

@@ -5,20 +5,25 @@
 
 #include <stdbool.h>
 
+#include <unzero/consolidate.h>
+
 #include "base/error.h"
+#include "engine/stage.h"
 
 struct uz_target_path {
-    char *dir;       /* the folder that the output goes to, without slashes at its end */
-    char *file_name; /* NULL: the format's own names */
-    char *staging;   /* name of the staging folder inside dir */
+    enum uz_format format; /* not AUTO */
+    char *dir;             /* the folder that the output goes to, without slashes at its end */
+    char *file_name;       /* NULL: the format's own names */
+    char *staging;         /* name of the staging folder inside dir */
 };
 
 /*
- * A name with a slash at its end means a folder. UZ_ARG for one that is a file or looks like one
- * but does not end in .safetensors, and for a file name that leaves no room for that of its staging
- * folder.
+ * A name with a slash at its end means a folder. The format is that of the file's name, else
+ * `format`, else safetensors. UZ_ARG if name and `format` contradict each other, for a file without
+ * one of the endings, and for a file name that leaves no room for that of its staging folder.
  */
-int uz_target_path_parse(struct uz_target_path *target, const char *out, struct uz_error *err);
+int uz_target_path_parse(struct uz_target_path *target, const char *out, enum uz_format format,
+                         struct uz_error *err);
 
 /* The folder that the output goes to or, until it is made, the closest one above it; malloc'ed. */
 int uz_target_path_existing(const struct uz_target_path *target, char **dir, struct uz_error *err);
@@ -28,7 +33,7 @@ int uz_target_path_file(struct uz_target_path *target, const char *path, struct 
 
 void uz_target_path_free(struct uz_target_path *target);
 
-/* True for model.safetensors, its shards, and its index. */
-bool uz_is_safetensors_model_file(const char *name);
+/* What tells files of the format in its folder by their names; NULL for a file of a given name. */
+uz_family_fn uz_target_path_family(const struct uz_target_path *target);
 
 #endif

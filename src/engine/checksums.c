@@ -106,7 +106,9 @@ int uz_checksums_fill(struct uz_checksums *checksums, const struct uz_out *out,
 {
     if (checksums->n > 1)
         qsort(checksums->items, checksums->n, sizeof *checksums->items, by_place);
-    for (size_t i = 0; i < out->n_files; i++)
+    for (size_t i = 0; i < out->n_files; i++) {
         UZ_TRY(fill_file(checksums, out, &out->files[i], err));
+        uz_seal_file(&out->files[i]);
+    }
     return UZ_OK;
 }

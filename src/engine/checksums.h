@@ -36,8 +36,9 @@ int uz_checksums_join(struct uz_checksums *checksums, struct uz_checksums *from,
                       struct uz_error *err);
 
 /*
- * Fills in the slots of all files of `out`. Checks that the parts cover each target that has a slot
- * exactly: what else was written would not be what the slot vouches for. Sorts the checksums.
+ * Fills in the slots of all files of `out` and seals these. Checks that the parts cover each target
+ * that has a slot exactly: what else was written would not be what the slot vouches for. Sorts the
+ * checksums.
  */
 int uz_checksums_fill(struct uz_checksums *checksums, const struct uz_out *out,
                       struct uz_error *err);

@@ -49,6 +49,11 @@ const char *uz_dtype_name(enum uz_dtype dtype)
     return row_of(dtype)->name;
 }
 
+const char *uz_dtype_torch_name(enum uz_dtype dtype)
+{
+    return row_of(dtype)->torch_name;
+}
+
 const char *uz_dtype_safetensors_name(enum uz_dtype dtype)
 {
     return row_of(dtype)->safetensors_name;

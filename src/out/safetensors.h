@@ -3,14 +3,7 @@
 #ifndef UZ_OUT_SAFETENSORS_H
 #define UZ_OUT_SAFETENSORS_H
 
-#include "out/items.h"
-#include "out/target.h"
-
-struct uz_safetensors_options {
-    const char *file_name;    /* NULL: model.safetensors or its shards */
-    uint64_t max_shard_bytes; /* 0: one file */
-    uint64_t max_header_bytes;
-};
+#include "out/files.h"
 
 /*
  * Lays the items out. Within a file tensors are ordered as the safetensors library orders them: by
@@ -20,7 +13,7 @@ struct uz_safetensors_options {
  * format has no name for, UZ_LIMIT for a header beyond max_header_bytes.
  */
 int uz_safetensors_layout(struct uz_out *out, const struct uz_items *items,
-                          const struct uz_model *model,
-                          const struct uz_safetensors_options *options, struct uz_error *err);
+                          const struct uz_model *model, const struct uz_files_options *options,
+                          struct uz_error *err);
 
 #endif

@@ -29,6 +29,18 @@ struct uz_crc_slot {
     char *at;      /* filled in by the engine when the target's bytes are known */
 };
 
+enum { UZ_SEAL_ID_NBYTES = 40 };
+
+/*
+ * An identifier of a file's contents that stands inside the file: 40 digits made of `hash` (all
+ * that is known when the file is laid out) and the checksums of the targets.
+ */
+struct uz_seal {
+    uint64_t hash;
+    char *id;      /* the digits, in a head or blob; NULL: the file has none */
+    char *crcs[2]; /* where the CRC-32 of the digits stands, little-endian */
+};
+
 /*
  * A file: `head`, then its targets in the order of their offsets, with the blobs (by offset) in the
  * gaps between them and behind the last. Every byte belongs to one of them; every target begins at
@@ -44,7 +56,8 @@ struct uz_out_file {
     char *blob_data;          /* owns the bytes of all blobs */
     struct uz_crc_slot *crcs; /* by target; slots of one target follow one another */
     size_t n_crcs;
-    uint64_t nbytes; /* of the whole file */
+    struct uz_seal seal; /* made by uz_seal_file when the slots are filled in */
+    uint64_t nbytes;     /* of the whole file */
     size_t first_target, n_targets;
     size_t n_tensors; /* those without elements, which need no target, included */
 };
@@ -59,5 +72,8 @@ struct uz_out {
 };
 
 void uz_out_free(struct uz_out *out);
+
+/* Writes the file's identifier, if it has one, from the checksums in its slots. */
+void uz_seal_file(const struct uz_out_file *file);
 
 #endif

@@ -50,3 +50,11 @@ size_t uz_storage_class_size(const struct uz_node *class_node, bool *known)
     *known = row != NULL;
     return row ? row->nbytes : 0;
 }
+
+const char *uz_storage_class(enum uz_dtype dtype)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (dtype != UZ_DTYPE_INVALID && rows[i].dtype == dtype)
+            return rows[i].name;
+    return NULL;
+}

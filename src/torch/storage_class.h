@@ -19,4 +19,7 @@ enum uz_dtype uz_storage_class_dtype(const struct uz_node *class_node, bool *kno
 /* Bytes of an element (1 for untyped ones), also where dtypes are not read; *known: is there one.*/
 size_t uz_storage_class_size(const struct uz_node *class_node, bool *known);
 
+/* The class in the module `torch` that holds a dtype; NULL if only UntypedStorage does. */
+const char *uz_storage_class(enum uz_dtype dtype);
+
 #endif

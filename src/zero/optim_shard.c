@@ -418,15 +418,26 @@ static int read_shard(struct reader *r, struct uz_error *err)
     return r->shard->stage == 3 ? read_stage3(r, err) : read_stage12(r, err);
 }
 
+int uz_optim_shard_read_open(struct uz_optim_shard *shard, struct uz_torch_file *file,
+                             uint64_t rank, const struct uz_optim_request *request,
+                             struct uz_error *err)
+{
+    struct reader r = {
+        .file = file, .shard = shard, .request = request, .params = request->params, .rank = rank};
+    *shard = (struct uz_optim_shard){0};
+    int rc = read_shard(&r, err);
+    free(r.order);
+    return rc;
+}
+
 int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
                         const struct uz_optim_request *request, struct uz_error *err)
 {
+    struct uz_torch_file *file;
     *shard = (struct uz_optim_shard){0};
-    struct reader r = {.shard = shard, .request = request, .params = request->params, .rank = rank};
-    UZ_TRY(uz_torch_open(&r.file, path, request->limits, err));
-    int rc = read_shard(&r, err);
-    free(r.order);
-    uz_torch_close(r.file);
+    UZ_TRY(uz_torch_open(&file, path, request->limits, err));
+    int rc = uz_optim_shard_read_open(shard, file, rank, request, err);
+    uz_torch_close(file);
     return rc;
 }
 

@@ -88,6 +88,11 @@ struct uz_optim_request {
 int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,
                         const struct uz_optim_request *request, struct uz_error *err);
 
+/* The same of an open file, which stays open. */
+int uz_optim_shard_read_open(struct uz_optim_shard *shard, struct uz_torch_file *file,
+                             uint64_t rank, const struct uz_optim_request *request,
+                             struct uz_error *err);
+
 void uz_optim_shard_free(struct uz_optim_shard *shard);
 
 #endif

@@ -56,6 +56,23 @@ def test_from_pretrained(name, dtype, options, tmp_path):
     assert torch.isfinite(logits(model)).all()
 
 
+@pytest.mark.parametrize("options", [[], ["--max-shard-size", "8KB"]],
+                         ids=["one", "sharded"])
+@pytest.mark.parametrize("name", MODELS)
+def test_from_pretrained_torch_save(name, options, tmp_path):
+    out = convert(name, tmp_path / "out", "--format", "pt", *options)
+    assert not list(out.glob("*.safetensors"))
+    assert (out / "pytorch_model.bin.index.json").exists() == bool(options)
+    model = load(name, out, torch.float32)
+    expected = Expected(FIXTURES / name)
+    want = expected.output()
+    have = {k: v for k, v in model.state_dict().items() if k in want}
+    assert not differences(have, want)
+    for alias, holder in expected.shared.items():
+        assert model.get_parameter(alias) is model.get_parameter(holder)
+    assert torch.isfinite(logits(model)).all()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_same_logits_as_the_peer(name, tmp_path):
     """A model filled by hand from the expected tensors computes the same."""

@@ -1,3 +1,3 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-"$UNZERO" consolidate --format pt a b
+"$UNZERO" verify "$TINY"

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies of files that cost as little as the file system allows. */
+#ifndef UZ_BASE_CLONE_H
+#define UZ_BASE_CLONE_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+enum uz_clone_how {
+    UZ_CLONE_REFLINK, /* a file of its own that shares blocks until one of the two changes */
+    UZ_CLONE_LINK,    /* another name of the same file */
+    UZ_CLONE_COPY,    /* copied byte by byte */
+};
+
+/*
+ * Makes `to`, which must not exist, have the contents of the regular file `from`: by reflink where
+ * the file system can, else (may_link) as a hard link, else as a copy. *how tells.
+ */
+int uz_clone_file(const char *from, const char *to, bool may_link, enum uz_clone_how *how,
+                  struct uz_error *err);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps of a verification, and its report. */
+#include <unzero/verify.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/parallel.h"
+#include "check/verify_run.h"
+#include "zero/read.h"
+
+struct uz_verification {
+    struct uz_verify_run run;
+    struct uz_verify_report report;
+};
+
+void uz_verify_options_default(struct uz_verify_options *options)
+{
+    *options = (struct uz_verify_options){0};
+    uz_input_options_default(&options->input);
+}
+
+/*
+ * The reader that conversions use must be content, too: it proves that each tensor is covered
+ * exactly. What it says of a layout it does not join is a note.
+ */
+static int join(struct uz_verify_run *run, struct uz_error *err)
+{
+    struct uz_zero_options options = {.input = run->options->input};
+    struct uz_model model;
+    struct uz_zero_info info = {0};
+    struct uz_notes notes = {0};
+    struct uz_error why = {0};
+    struct uz_where where = UZ_NOWHERE;
+    options.input.strict = false;
+    options.input.source = UZ_SOURCE_MASTERS;
+    options.input.threads = run->threads;
+    options.input.tag = NULL;
+    int rc = uz_zero_read(run->dir, &options, &model, &info, &notes, &why);
+    run->joined = rc == UZ_OK;
+    if (rc == UZ_OK)
+        uz_model_free(&model);
+    uz_zero_info_free(&info);
+    uz_notes_free(&notes);
+    where.file = *why.file ? why.file : run->dir;
+    if (rc == UZ_UNSUPPORTED)
+        return uz_find(&run->findings, UZ_FIND_UNSUPPORTED, &where, err, "%s", why.message);
+    return rc == UZ_OK ? UZ_OK
+                       : uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err);
+}
+
+static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
+{
+    UZ_TRY(uz_verify_list(run, path, err));
+    if (run->n_records == 0)
+        return UZ_OK;
+    UZ_TRY(uz_verify_read(run, err));
+    UZ_TRY(uz_verify_agree(run, err));
+    UZ_TRY(uz_verify_grid(run, err));
+    UZ_TRY(uz_verify_linkage(run, err));
+    if (!uz_findings_reach(&run->findings, UZ_SEVERITY_ERROR))
+        UZ_TRY(join(run, err));
+    return run->options->data ? uz_verify_data(run, err) : UZ_OK;
+}
+
+static void describe_files(const struct uz_verify_run *run, struct uz_verify_report *report)
+{
+    for (size_t i = 0; i < run->n_records; i++) {
+        const struct uz_record *record = &run->records[i];
+        report->file_nbytes += record->nbytes;
+        report->n_tensors += record->n_tensors;
+        if (record->has_metadata && !*report->ds_version)
+            report->ds_version = record->metadata.ds_version;
+        if (record->has_optim)
+            report->zero_stage = record->optim.stage;
+    }
+    report->n_files = run->n_records;
+}
+
+static bool lists_params(const struct uz_verify_run *run)
+{
+    for (uint32_t mp = 0; mp < run->n_mp; mp++)
+        if (run->mp_ranks[mp].is_known)
+            return true;
+    return false;
+}
+
+static void describe(struct uz_verification *v)
+{
+    struct uz_verify_run *run = &v->run;
+    struct uz_verify_report *report = &v->report;
+    uz_findings_sort(&run->findings);
+    *report = (struct uz_verify_report){
+        .tag = run->tag ? run->tag : "",
+        .dir = run->dir ? run->dir : "",
+        .ds_version = "",
+        .zero_stage = run->is_stage3 ? 3 : -1,
+        .dp_world_size = run->world,
+        .mp_world_size = run->n_mp,
+        .joined = run->joined,
+        .n_checked_nbytes = run->n_checked_nbytes,
+        .n_values = run->n_values,
+        .n_compared = run->n_compared,
+        .findings = run->findings.items,
+        .n_findings = run->findings.n,
+    };
+    describe_files(run, report);
+    if (report->zero_stage < 0 && run->joined && !lists_params(run))
+        report->zero_stage = 0;
+    for (size_t i = 0; i < run->findings.n; i++)
+        report->n_by_severity[run->findings.items[i].severity]++;
+}
+
+int uz_verify(struct uz_verification **out, const char *path,
+              const struct uz_verify_options *options, uz_progress_fn progress, void *cookie,
+              struct uz_error *err)
+{
+    struct uz_verification *v;
+    UZ_TRY(uz_alloc(&v, 1, sizeof *v, err));
+    v->run.options = options;
+    v->run.threads = options->input.threads ? options->input.threads : uz_usable_processors();
+    v->run.progress = progress;
+    v->run.cookie = cookie;
+    int rc = uz_findings_init(&v->run.findings, err);
+    if (rc == UZ_OK)
+        rc = verify(&v->run, path, err);
+    if (rc < 0) {
+        uz_verification_free(v);
+        return rc;
+    }
+    describe(v);
+    *out = v;
+    return UZ_OK;
+}
+
+const struct uz_verify_report *uz_verification_report(const struct uz_verification *verification)
+{
+    return &verification->report;
+}
+
+static void free_record(struct uz_record *record)
+{
+    for (size_t i = 0; i < record->n_wholes; i++)
+        free(record->wholes[i].name);
+    free(record->wholes);
+    uz_optim_shard_free(&record->optim);
+    free(record->shard.name);
+    free(record->path);
+}
+
+void uz_verification_free(struct uz_verification *v)
+{
+    if (!v)
+        return;
+    for (size_t i = 0; i < v->run.n_records; i++)
+        free_record(&v->run.records[i]);
+    for (uint32_t mp = 0; mp < v->run.n_mp && v->run.mp_ranks; mp++) {
+        free(v->run.mp_ranks[mp].part_sizes);
+        uz_params_free(&v->run.mp_ranks[mp].params);
+        uz_model_free(&v->run.mp_ranks[mp].model);
+    }
+    free(v->run.mp_ranks);
+    free(v->run.records);
+    free(v->run.dir);
+    free(v->run.tag);
+    uz_findings_free(&v->run.findings);
+    free(v);
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens every file by itself and keeps a record of it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/parallel.h"
+#include "check/verify_run.h"
+#include "torch/walk.h"
+#include "zero/archive_root.h"
+
+/* Findings about tensors of one file that are told one by one. */
+enum { MAX_BAD_TENSORS = 8 };
+
+/* One file while it is open. */
+struct opened {
+    struct uz_verify_run *run;
+    struct uz_record *record;
+    struct uz_torch_file *file;
+    unsigned n_bad, n_unknown; /* tensors; n_unknown of them are of kinds that are not known */
+};
+
+/* ---- Opening ---- */
+
+/* A file that cannot be opened: why, as exactly as can be told. */
+static int tell_unopened(struct uz_verify_run *run, const struct uz_record *record,
+                         const struct uz_error *why, struct uz_error *err)
+{
+    struct uz_where where = uz_record_where(record);
+    struct stat st;
+    if (stat(record->path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0)
+        return uz_find(&run->findings, UZ_FIND_EMPTY_FILE, &where, err, "the file is empty");
+    if (stat(record->path, &st) < 0 || !S_ISREG(st.st_mode))
+        return uz_find(&run->findings, UZ_FIND_UNREADABLE_FILE, &where, err, "%s", why->message);
+    if (why->status == UZ_FORMAT) /* a name promises a PyTorch file */
+        return uz_find(&run->findings, UZ_FIND_DAMAGED_FILE, &where, err, "%s", why->message);
+    return uz_find_failure(&run->findings, UZ_FIND_DAMAGED_FILE, &where, why, err);
+}
+
+/* ---- Tensors ---- */
+
+/* Every tensor of a file must lie in its storage, and the storage in the file. */
+static int check_tensor(void *cookie, const struct uz_node *tensor, const char *key,
+                        struct uz_error *err)
+{
+    struct opened *o = cookie;
+    struct uz_error why = {0};
+    struct uz_view view;
+    o->record->n_tensors++;
+    int rc = uz_torch_tensor(o->file, tensor, key, &view, &why);
+    if (rc == UZ_OK) {
+        o->record->is_big_endian |= view.storage.big_endian;
+        return UZ_OK;
+    }
+    o->n_unknown += rc == UZ_UNSUPPORTED;
+    if (++o->n_bad > MAX_BAD_TENSORS)
+        return UZ_OK;
+    struct uz_where where = uz_record_where(o->record);
+    where.tensor = key;
+    return uz_find_failure(&o->run->findings, UZ_FIND_BAD_TENSOR, &where, &why, err);
+}
+
+/* ---- The name it was saved under ---- */
+
+static int check_root(struct opened *o, struct uz_error *err)
+{
+    struct uz_notes notes = {0};
+    struct uz_error why = {0};
+    const char *root = uz_torch_archive_root(o->file);
+    char shown[256];
+    struct uz_where where = uz_record_where(o->record);
+    if (!root)
+        return UZ_OK;
+    uz_printable(shown, sizeof shown, root, strlen(root));
+    int rc = uz_archive_root_check(shown, o->record->path, &notes, &why);
+    if (rc == UZ_MISMATCH)
+        rc = uz_find(&o->run->findings, UZ_FIND_SWAPPED_SHARD, &where, err, "%s", why.message);
+    else if (rc == UZ_OK && notes.n > 0)
+        rc = uz_find(&o->run->findings, UZ_FIND_OTHER_NAME, &where, err,
+                     "was saved under the name %s", shown);
+    else if (rc < 0 && err)
+        *err = why;
+    uz_notes_free(&notes);
+    return rc;
+}
+
+/* ---- What it holds ---- */
+
+static int keep_whole(struct opened *o, const struct uz_pair *pair, const char *prefix,
+                      struct uz_error *err)
+{
+    struct uz_view view;
+    struct uz_whole *whole;
+    const struct uz_text *key = &pair->key->u.text;
+    if (pair->key->kind != UZ_NODE_STR || !uz_torch_is_tensor(pair->value) ||
+        uz_torch_tensor(o->file, pair->value, "a tensor", &view, NULL) < 0 || !view.contiguous ||
+        view.numel == 0)
+        return UZ_OK; /* what is wrong with it is told by check_tensor */
+    UZ_TRY(UZ_APPEND(o->record->wholes, o->record->n_wholes, o->record->cap_wholes, &whole, err));
+    whole->view = uz_flat_view_of(&view);
+    size_t n = strlen(prefix);
+    UZ_TRY(uz_alloc(&whole->name, (uint64_t)n + key->nbytes + 1, 1, err));
+    memcpy(whole->name, prefix, n);
+    memcpy(whole->name + n, key->data, key->nbytes);
+    return UZ_OK;
+}
+
+/* The tensors of a dictionary, for the pass over the data. */
+static int keep_wholes(struct opened *o, const struct uz_node *node, const char *prefix,
+                       struct uz_error *err)
+{
+    const struct uz_dict *dict = uz_node_dict(node);
+    for (size_t i = 0; o->run->options->data && dict && i < dict->n; i++)
+        UZ_TRY(keep_whole(o, &dict->pairs[i], prefix, err));
+    return UZ_OK;
+}
+
+static int read_model_states(struct opened *o, struct uz_error *err)
+{
+    struct uz_error why = {0};
+    struct uz_where where = uz_record_where(o->record);
+    if (uz_metadata_read(&o->record->metadata, o->file, &why) < 0)
+        return uz_find_failure(&o->run->findings, UZ_FIND_DAMAGED_FILE, &where, &why, err);
+    o->record->has_metadata = true;
+    return keep_wholes(o, uz_node_get(uz_torch_root(o->file), "module"), "", err);
+}
+
+/* The file of a pipeline layer holds local names. */
+static int read_layer(struct opened *o, struct uz_error *err)
+{
+    char prefix[24];
+    snprintf(prefix, sizeof prefix, "%u.", o->record->shard.layer);
+    return keep_wholes(o, uz_torch_root(o->file), prefix, err);
+}
+
+static int read_optim(struct opened *o, struct uz_error *err)
+{
+    struct uz_record *record = o->record;
+    const struct uz_mp_rank *mp = &o->run->mp_ranks[record->shard.mp];
+    struct uz_where where = uz_record_where(record);
+    struct uz_error why = {0};
+    struct uz_optim_request request = {
+        .params = &mp->params,
+        .model = &mp->model,
+        .state = "all",
+        .limits = &o->run->options->input.limits,
+    };
+    if (!mp->is_known)
+        return UZ_OK;
+    int rc = uz_optim_shard_read_open(&record->optim, o->file, record->shard.dp, &request, &why);
+    if (rc == UZ_UNSUPPORTED && request.state) { /* states that are codes: the weights alone */
+        uz_optim_shard_free(&record->optim);
+        request.state = NULL;
+        rc = uz_optim_shard_read_open(&record->optim, o->file, record->shard.dp, &request, &why);
+    }
+    record->has_optim = rc == UZ_OK;
+    if (rc == UZ_UNSUPPORTED && o->n_unknown) /* a partition must be a tensor */
+        return uz_find(&o->run->findings, UZ_FIND_BAD_TENSOR, &where, err, "%s", why.message);
+    if (rc == UZ_UNSUPPORTED) { /* what that means, the other files tell */
+        snprintf(record->refusal, sizeof record->refusal, "%.255s", why.message);
+        return UZ_OK;
+    }
+    return rc == UZ_OK ? UZ_OK
+                       : uz_find_failure(&o->run->findings, UZ_FIND_LINKAGE, &where, &why, err);
+}
+
+static int read_opened(struct opened *o, struct uz_error *err)
+{
+    o->record->was_opened = true;
+    UZ_TRY(uz_torch_each_tensor(o->file, check_tensor, o, err));
+    if (o->n_bad > MAX_BAD_TENSORS) {
+        struct uz_where where = uz_record_where(o->record);
+        UZ_TRY(uz_find(&o->run->findings, UZ_FIND_BAD_TENSOR, &where, err,
+                       "%u more tensors are bad", o->n_bad - MAX_BAD_TENSORS));
+    }
+    UZ_TRY(check_root(o, err));
+    switch (o->record->shard.kind) {
+    case UZ_SHARD_MODEL:
+    case UZ_SHARD_MODEL_Z3:
+        return read_model_states(o, err);
+    case UZ_SHARD_OPTIM:
+        return o->n_bad == o->n_unknown ? read_optim(o, err) : UZ_OK;
+    case UZ_SHARD_LAYER:
+        return read_layer(o, err);
+    case UZ_SHARD_EXPERT:
+        return keep_wholes(o, uz_torch_root(o->file), "", err);
+    default:
+        return UZ_OK;
+    }
+}
+
+static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
+{
+    struct opened o = {.run = cookie};
+    struct uz_error why = {0};
+    o.record = &o.run->records[job];
+    (void)worker;
+    int rc = uz_torch_open(&o.file, o.record->path, &o.run->options->input.limits, &why);
+    if (rc < 0)
+        return tell_unopened(o.run, o.record, &why, err);
+    rc = read_opened(&o, err);
+    uz_torch_close(o.file);
+    return rc;
+}
+
+/* ---- What model-parallel ranks have in common ---- */
+
+static int read_params(struct uz_mp_rank *mp, const struct uz_torch_file *file,
+                       struct uz_error *why)
+{
+    const struct uz_node *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
+    if (!shapes || uz_node_is_none(shapes))
+        return UZ_OK; /* stage 0 */
+    UZ_TRY(uz_params_read(&mp->params, &mp->model, file, shapes, why));
+    mp->is_known = true;
+    return UZ_OK;
+}
+
+/*
+ * The parameters that a model-states file lists; the file's other faults are told when all files
+ * are read.
+ */
+static int read_mp_rank(struct uz_verify_run *run, const struct uz_record *record,
+                        struct uz_error *err)
+{
+    struct uz_mp_rank *mp = &run->mp_ranks[record->shard.mp];
+    struct uz_torch_file *file;
+    struct uz_error why = {0};
+    struct uz_where where = uz_record_where(record);
+    if (uz_torch_open(&file, record->path, &run->options->input.limits, NULL) < 0)
+        return UZ_OK;
+    uz_params_free(&mp->params);
+    uz_model_free(&mp->model);
+    int rc = uz_model_init(&mp->model, &run->options->input.limits, err);
+    if (rc == UZ_OK && read_params(mp, file, &why) < 0)
+        rc = uz_find_failure(&run->findings, UZ_FIND_LINKAGE, &where, &why, err);
+    uz_torch_close(file);
+    return rc;
+}
+
+static bool lists_params(const struct uz_record *record)
+{
+    return record->shard.kind == UZ_SHARD_MODEL || record->shard.kind == UZ_SHARD_MODEL_Z3;
+}
+
+static int read_mp_ranks(struct uz_verify_run *run, struct uz_error *err)
+{
+    for (size_t i = 0; i < run->n_records; i++) {
+        run->is_stage3 |= run->records[i].shard.kind == UZ_SHARD_MODEL_Z3;
+        if (run->records[i].shard.mp >= run->n_mp)
+            run->n_mp = run->records[i].shard.mp + 1;
+    }
+    if (run->n_mp > run->options->input.limits.max_shards)
+        return uz_fail_at(err, UZ_LIMIT, run->dir, UZ_NO_OFFSET, "a file is of rank %u",
+                          run->n_mp - 1);
+    UZ_TRY(uz_alloc(&run->mp_ranks, run->n_mp, sizeof *run->mp_ranks, err));
+    for (size_t i = 0; i < run->n_records; i++) {
+        const struct uz_record *record = &run->records[i];
+        if (lists_params(record) && !run->mp_ranks[record->shard.mp].is_known)
+            UZ_TRY(read_mp_rank(run, record, err));
+    }
+    return UZ_OK;
+}
+
+int uz_verify_read(struct uz_verify_run *run, struct uz_error *err)
+{
+    UZ_TRY(read_mp_ranks(run, err));
+    return uz_parallel(run->threads, run->n_records, read_job, NULL, run, err);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What lives while one checkpoint is verified; shared by verify*.c. */
+#ifndef UZ_CHECK_VERIFY_RUN_H
+#define UZ_CHECK_VERIFY_RUN_H
+
+#include <unzero/verify.h>
+
+#include "check/findings.h"
+#include "layout/model.h"
+#include "zero/metadata.h"
+#include "zero/optim_shard.h"
+#include "zero/params.h"
+#include "zero/topology.h"
+
+/* A named whole tensor of model states: a low-precision parameter or a buffer. */
+struct uz_whole {
+    char *name;
+    struct uz_flat_view view;
+};
+
+/* One file of the checkpoint, and what is kept of it when it is closed again. */
+struct uz_record {
+    struct uz_shard_file shard; /* owns its name */
+    char *path;
+    uint64_t nbytes;
+    bool is_copy; /* model states that stand in a further folder again */
+    bool was_opened;
+    bool is_big_endian;
+    uint64_t n_tensors;
+    bool has_metadata; /* model states */
+    struct uz_metadata metadata;
+    bool has_optim; /* optimizer states */
+    struct uz_optim_shard optim;
+    char refusal[256];       /* why the optimizer states could not be read as a known layout */
+    struct uz_whole *wholes; /* with --data */
+    size_t n_wholes, cap_wholes;
+};
+
+/* A model-parallel rank: the parameters its files share. */
+struct uz_mp_rank {
+    bool is_known; /* its model states could be read and list parameters */
+    struct uz_model model;
+    struct uz_params params;
+    uint64_t *part_sizes; /* of each group of ZeRO 1 and 2, padding included; 0: unknown */
+};
+
+struct uz_verify_run {
+    const struct uz_verify_options *options;
+    unsigned threads;
+    uz_progress_fn progress;
+    void *cookie;
+    struct uz_findings findings;
+    char *dir; /* the tag folder; NULL if it could not be told */
+    char *tag;
+    struct uz_record *records; /* sorted by kind, mp, dp, layer */
+    size_t n_records, cap_records;
+    bool is_stage3;
+    uint64_t world; /* data-parallel ranks; 0 if unknown */
+    struct uz_mp_rank *mp_ranks;
+    uint32_t n_mp;
+    uint64_t n_checked_nbytes, n_values, n_compared;
+    bool joined;
+};
+
+static inline struct uz_where uz_record_where(const struct uz_record *record)
+{
+    bool has_dp = record->shard.kind != UZ_SHARD_MODEL && record->shard.kind != UZ_SHARD_LAYER;
+    return (struct uz_where){.file = record->path,
+                             .dp = has_dp ? (int64_t)record->shard.dp : -1,
+                             .mp = (int64_t)record->shard.mp,
+                             .offset = UZ_NO_OFFSET};
+}
+
+/* Finds the tag folder, lists the files, and says what is wrong with `latest` and the names. */
+int uz_verify_list(struct uz_verify_run *run, const char *path, struct uz_error *err);
+
+/* Reads what the model states of each model-parallel rank list; then every file, side by side. */
+int uz_verify_read(struct uz_verify_run *run, struct uz_error *err);
+
+/* Holds the metadata of the files against each other, and finds the grid that they form. */
+int uz_verify_agree(struct uz_verify_run *run, struct uz_error *err);
+
+/* Are all files of the grid there? */
+int uz_verify_grid(struct uz_verify_run *run, struct uz_error *err);
+
+/* Do the partitions add up to the parameters? */
+int uz_verify_linkage(struct uz_verify_run *run, struct uz_error *err);
+
+/* Reads all bytes. */
+int uz_verify_data(struct uz_verify_run *run, struct uz_error *err);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One finding for a file and a kind, however many tensors it is about. */
+#include "check/verify_told.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Which share of the elements may differ before it is no matter of single elements any more. */
+#define MANY_DIFFER 1e-4
+
+/* Elements of one kind in a file's spans. */
+struct tally {
+    uint64_t n_elems, n_spans;
+    const struct uz_span *first;
+};
+
+static void add(struct tally *tally, const struct uz_span *span, uint64_t n)
+{
+    if (n > 0 && !tally->first)
+        tally->first = span;
+    tally->n_elems += n;
+    tally->n_spans += n > 0;
+}
+
+static int tell_tally(struct uz_verify_run *run, const struct uz_record *record,
+                      const struct tally *tally, enum uz_find what, const char *noun,
+                      struct uz_error *err)
+{
+    struct uz_where where = uz_record_where(record);
+    if (tally->n_elems == 0)
+        return UZ_OK;
+    where.tensor = tally->first->name;
+    return uz_find(&run->findings, what, &where, err,
+                   "%" PRIu64 " %s in %" PRIu64 " of its tensors, the first is %s%s%s",
+                   tally->n_elems, noun, tally->n_spans,
+                   tally->first->state ? tally->first->state : "",
+                   tally->first->state ? " of " : "", tally->first->name);
+}
+
+static int tell_census(struct uz_verify_run *run, const struct uz_record *record,
+                       const struct uz_spans *spans, struct uz_error *err)
+{
+    struct tally nan = {0}, inf = {0}, denormal = {0};
+    for (size_t i = 0; i < spans->n; i++) {
+        add(&nan, &spans->items[i], spans->items[i].n_nan);
+        add(&inf, &spans->items[i], spans->items[i].n_inf);
+        add(&denormal, &spans->items[i], spans->items[i].n_denormal);
+    }
+    UZ_TRY(tell_tally(run, record, &nan, UZ_FIND_NAN_VALUES, "NaN", err));
+    UZ_TRY(tell_tally(run, record, &inf, UZ_FIND_INF_VALUES, "infinities", err));
+    return tell_tally(run, record, &denormal, UZ_FIND_DENORMALS, "denormals", err);
+}
+
+static double share_of(const struct uz_span *span)
+{
+    return span->n_compared ? (double)span->n_differ / (double)span->n_compared : 0;
+}
+
+static int tell_lp(struct uz_verify_run *run, const struct uz_record *record,
+                   const struct uz_spans *spans, struct uz_error *err)
+{
+    uint64_t n_compared = 0, n_differ = 0;
+    const struct uz_span *worst = NULL;
+    for (size_t i = 0; i < spans->n; i++) {
+        const struct uz_span *span = &spans->items[i];
+        n_compared += span->n_compared;
+        n_differ += span->n_differ;
+        if (span->n_differ && (!worst || share_of(span) > share_of(worst)))
+            worst = span;
+    }
+    run->n_compared += n_compared;
+    if (!worst)
+        return UZ_OK;
+    struct uz_where where = uz_record_where(record);
+    where.tensor = worst->name;
+    bool many = (double)n_differ > MANY_DIFFER * (double)n_compared;
+    return uz_find(&run->findings, many ? UZ_FIND_LP_DIFFERS : UZ_FIND_LP_DIFFERS_SLIGHTLY, &where,
+                   err,
+                   "%" PRIu64 " of %" PRIu64 " masters (%.3g%%) do not round to the 16-bit weights "
+                   "in %s; most of them in %s",
+                   n_differ, n_compared, 100 * (double)n_differ / (double)n_compared,
+                   worst->lp_record->shard.name, worst->name);
+}
+
+/* ---- Tensors of zeros ---- */
+
+/* Names for one message. */
+struct names {
+    char text[512];
+    size_t used, n, n_listed;
+};
+
+static void add_name(struct names *names, const char *name)
+{
+    size_t n = strlen(name);
+    names->n++;
+    if (names->n_listed + 1 < names->n || names->used + n + 3 > sizeof names->text)
+        return;
+    names->used += (size_t)snprintf(names->text + names->used, sizeof names->text - names->used,
+                                    "%s%s", names->used ? ", " : "", name);
+    names->n_listed++;
+}
+
+/* ZeRO 3: a parameter is zero if all of its parts are. */
+static int list_zero_params(const struct uz_verify_run *run, const struct uz_spans *spans,
+                            uint32_t mp, struct names *names, struct uz_error *err)
+{
+    enum { SEEN = 1, NONZERO = 2 };
+    size_t n = run->mp_ranks[mp].model.n_tensors;
+    unsigned char *flags;
+    UZ_TRY(uz_alloc(&flags, n, 1, err));
+    for (size_t r = 0; r < run->n_records; r++)
+        for (size_t i = 0; run->records[r].shard.mp == mp && i < spans[r].n; i++) {
+            const struct uz_span *span = &spans[r].items[i];
+            if (span->param < n)
+                flags[span->param] |= span->has_nonzero ? SEEN | NONZERO : SEEN;
+        }
+    for (size_t p = 0; p < n; p++)
+        if (flags[p] == SEEN)
+            add_name(names, run->mp_ranks[mp].model.tensors[p].name);
+    free(flags);
+    return UZ_OK;
+}
+
+/* Others: by the low-precision weights, which are whole; counters may well be 0. */
+static void list_zero_wholes(const struct uz_record *record, const struct uz_spans *spans,
+                             struct names *names)
+{
+    if (record->shard.kind == UZ_SHARD_OPTIM || record->is_copy)
+        return;
+    for (size_t i = 0; i < spans->n; i++)
+        if (!spans->items[i].has_nonzero && uz_dtype_is_float(spans->items[i].dtype))
+            add_name(names, spans->items[i].name);
+}
+
+static int tell_zeros(struct uz_verify_run *run, const struct uz_spans *spans, struct uz_error *err)
+{
+    struct names names = {.text = ""};
+    struct uz_where where = UZ_NOWHERE;
+    for (uint32_t mp = 0; run->is_stage3 && mp < run->n_mp; mp++)
+        if (run->mp_ranks[mp].is_known)
+            UZ_TRY(list_zero_params(run, spans, mp, &names, err));
+    for (size_t r = 0; r < run->n_records; r++)
+        list_zero_wholes(&run->records[r], &spans[r], &names);
+    where.file = run->dir;
+    if (names.n == 0)
+        return UZ_OK;
+    return uz_find(&run->findings, UZ_FIND_ALL_ZERO, &where, err, "%zu tensors are all zeros: %s%s",
+                   names.n, names.text, names.n_listed < names.n ? ", ..." : "");
+}
+
+int uz_verify_tell_values(struct uz_verify_run *run, const struct uz_spans *spans,
+                          struct uz_error *err)
+{
+    for (size_t r = 0; r < run->n_records; r++) {
+        UZ_TRY(tell_census(run, &run->records[r], &spans[r], err));
+        UZ_TRY(tell_lp(run, &run->records[r], &spans[r], err));
+    }
+    return tell_zeros(run, spans, err);
+}

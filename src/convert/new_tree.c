@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stages a whole folder beside its final name. */
+#include "convert/new_tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clone.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "torch/content.h"
+
+enum { BLOCK_NBYTES = 1 << 20 };
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n > n_end && !strcmp(text + n - n_end, end);
+}
+
+/* ---- The folder ---- */
+
+/* malloc'ed folder that `out` is in; NULL without memory. */
+static char *parent_of(const char *out)
+{
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/')
+        n--;
+    while (n > 0 && out[n - 1] != '/')
+        n--;
+    while (n > 1 && out[n - 1] == '/')
+        n--;
+    return n ? strndup(out, n) : strdup(".");
+}
+
+int uz_new_tree_check(const char *out, struct uz_error *err)
+{
+    struct stat st;
+    if (lstat(out, &st) == 0)
+        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET, "exists; give the name of a new folder");
+    char *parent = parent_of(out);
+    if (!parent)
+        return uz_fail_nomem(err, strlen(out));
+    int rc = UZ_OK;
+    if (access(parent, W_OK | X_OK) < 0)
+        rc = uz_fail_errno(err, errno, parent, "no folder can be made there");
+    free(parent);
+    return rc;
+}
+
+static int make_dir(const char *path, struct uz_error *err)
+{
+    if (mkdir(path, 0777) < 0)
+        return uz_fail_errno(err, errno, path, "cannot be made");
+    return UZ_OK;
+}
+
+static int write_latest(const char *dir, const char *tag, struct uz_error *err)
+{
+    char *path = uz_path_join(dir, "latest");
+    if (!path)
+        return uz_fail_nomem(err, strlen(dir));
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int rc = fd < 0 ? uz_fail_errno(err, errno, path, "cannot be made")
+                    : uz_pwrite_all(fd, tag, strlen(tag), 0, path, err);
+    if (fd >= 0 && close(fd) < 0 && rc == UZ_OK)
+        rc = uz_fail_errno(err, errno, path, "cannot be written");
+    free(path);
+    return rc;
+}
+
+/* A name beside `out` that nobody else has: OUT.unzero-partial.PID */
+static int name_staging(struct uz_new_tree *tree, struct uz_error *err)
+{
+    size_t n = strlen(tree->out);
+    while (n > 1 && tree->out[n - 1] == '/')
+        n--;
+    if (n > INT_MAX || asprintf(&tree->staging, "%.*s.unzero-partial.%ld", (int)n, tree->out,
+                                (long)getpid()) < 0) {
+        tree->staging = NULL;
+        return uz_fail_nomem(err, n);
+    }
+    return UZ_OK;
+}
+
+int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
+                     struct uz_error *err)
+{
+    *tree = (struct uz_new_tree){.out = out};
+    UZ_TRY(uz_new_tree_check(out, err));
+    UZ_TRY(name_staging(tree, err));
+    int rc = make_dir(tree->staging, err);
+    if (rc < 0) { /* somebody else's */
+        free(tree->staging);
+        tree->staging = NULL;
+        return rc;
+    }
+    tree->tag_dir = uz_path_join(tree->staging, tag);
+    if (!tree->tag_dir)
+        return uz_fail_nomem(err, strlen(tag));
+    UZ_TRY(make_dir(tree->tag_dir, err));
+    return write_latest(tree->staging, tag, err);
+}
+
+/* ---- Files ---- */
+
+static int copy_content(struct uz_content *content, int fd, const char *to, struct uz_error *err)
+{
+    unsigned char *block;
+    int rc = UZ_OK;
+    UZ_TRY(uz_alloc(&block, BLOCK_NBYTES, 1, err));
+    for (uint64_t done = 0; done < uz_content_nbytes(content) && rc == UZ_OK;) {
+        uint64_t left = uz_content_nbytes(content) - done;
+        size_t n = left < BLOCK_NBYTES ? (size_t)left : BLOCK_NBYTES;
+        rc = uz_content_read(content, block, n, done, err);
+        if (rc == UZ_OK)
+            rc = uz_pwrite_all(fd, block, n, done, to, err);
+        done += n;
+    }
+    free(block);
+    return rc;
+}
+
+/* What was compressed whole becomes a plain file: it will be changed in place. */
+static int unpack(const char *from, const char *to, struct uz_error *err)
+{
+    struct uz_content *content;
+    UZ_TRY(uz_content_open(&content, from, err));
+    int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int rc = fd < 0 ? uz_fail_errno(err, errno, to, "cannot be made")
+                    : copy_content(content, fd, to, err);
+    if (fd >= 0 && close(fd) < 0 && rc == UZ_OK)
+        rc = uz_fail_errno(err, errno, to, "cannot be written");
+    uz_content_close(content);
+    return rc;
+}
+
+static int add_changed(struct uz_new_tree *tree, const char *from, char *to, struct uz_error *err)
+{
+    enum uz_clone_how how;
+    tree->n_changed++;
+    if (!ends_with(to, ".zst"))
+        return uz_clone_file(from, to, false, &how, err);
+    to[strlen(to) - strlen(".zst")] = '\0';
+    return unpack(from, to, err);
+}
+
+static int add_file(struct uz_new_tree *tree, const char *from, char *to, bool changed,
+                    struct uz_error *err)
+{
+    enum uz_clone_how how = UZ_CLONE_COPY;
+    if (access(to, F_OK) == 0)
+        return UZ_OK; /* another folder had it first */
+    if (changed)
+        return add_changed(tree, from, to, err);
+    UZ_TRY(uz_clone_file(from, to, true, &how, err));
+    tree->n_reflinked += how == UZ_CLONE_REFLINK;
+    tree->n_linked += how == UZ_CLONE_LINK;
+    tree->n_copied += how == UZ_CLONE_COPY;
+    return UZ_OK;
+}
+
+static int add_entry(struct uz_new_tree *tree, const FTSENT *entry, const char *from,
+                     uz_is_changed_fn is_changed, const void *cookie, struct uz_error *err)
+{
+    const char *inner = entry->fts_path + strlen(from);
+    char *to;
+    if (entry->fts_info == FTS_DP || entry->fts_level == FTS_ROOTLEVEL)
+        return UZ_OK;
+    if (entry->fts_info == FTS_ERR || entry->fts_info == FTS_DNR || entry->fts_info == FTS_NS)
+        return uz_fail_errno(err, entry->fts_errno, entry->fts_path, "cannot be read");
+    if (entry->fts_info == FTS_DC)
+        return uz_fail_at(err, UZ_CORRUPT, entry->fts_path, UZ_NO_OFFSET,
+                          "is a link to a folder that it lies in");
+    while (*inner == '/')
+        inner++;
+    to = uz_path_join(tree->tag_dir, inner);
+    if (!to)
+        return uz_fail_nomem(err, strlen(inner));
+    int rc = UZ_OK;
+    if (entry->fts_info == FTS_D)
+        rc = access(to, F_OK) == 0 ? UZ_OK : make_dir(to, err);
+    else if (entry->fts_info == FTS_F)
+        rc = add_file(tree, entry->fts_path, to, is_changed(cookie, entry->fts_path), err);
+    free(to); /* links that lead nowhere, pipes and devices stay behind */
+    return rc;
+}
+
+int uz_new_tree_add(struct uz_new_tree *tree, const char *from, uz_is_changed_fn is_changed,
+                    const void *cookie, struct uz_error *err)
+{
+    char *root = strdup(from);
+    char *const roots[] = {root, NULL};
+    if (!root)
+        return uz_fail_nomem(err, strlen(from));
+    FTS *walk = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, NULL);
+    int rc = walk ? UZ_OK : uz_fail_errno(err, errno, from, "cannot be listed");
+    while (rc == UZ_OK) {
+        errno = 0;
+        const FTSENT *entry = fts_read(walk);
+        if (!entry) {
+            rc = errno ? uz_fail_errno(err, errno, from, "cannot be listed") : UZ_OK;
+            break;
+        }
+        rc = add_entry(tree, entry, root, is_changed, cookie, err);
+    }
+    if (walk)
+        fts_close(walk);
+    free(root);
+    return rc;
+}
+
+static int add_root_file(struct uz_new_tree *tree, const char *root, const char *name,
+                         struct uz_error *err)
+{
+    struct stat st;
+    char *from = uz_path_join(root, name), *to = uz_path_join(tree->staging, name);
+    int rc = from && to ? UZ_OK : uz_fail_nomem(err, strlen(name));
+    if (rc == UZ_OK && stat(from, &st) == 0 && S_ISREG(st.st_mode))
+        rc = add_file(tree, from, to, false, err);
+    free(from);
+    free(to);
+    return rc;
+}
+
+int uz_new_tree_add_root(struct uz_new_tree *tree, const char *root, struct uz_error *err)
+{
+    DIR *dir = opendir(root);
+    int rc = dir ? UZ_OK : uz_fail_errno(err, errno, root, "cannot be listed");
+    while (rc == UZ_OK) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (!entry) {
+            rc = errno ? uz_fail_errno(err, errno, root, "cannot be listed") : UZ_OK;
+            break;
+        }
+        rc = add_root_file(tree, root, entry->d_name, err);
+    }
+    if (dir)
+        closedir(dir);
+    return rc;
+}
+
+/* ---- The end ---- */
+
+/* Calls `each` for everything under a folder, folders behind what they hold. */
+static int walk_tree(const char *dir, int (*each)(const FTSENT *entry, struct uz_error *err),
+                     struct uz_error *err)
+{
+    char *root = strdup(dir);
+    char *const roots[] = {root, NULL};
+    if (!root)
+        return uz_fail_nomem(err, strlen(dir));
+    FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    int rc = walk ? UZ_OK : uz_fail_errno(err, errno, dir, "cannot be listed");
+    for (const FTSENT *entry; rc == UZ_OK && (entry = fts_read(walk)) != NULL;)
+        if (entry->fts_info != FTS_D)
+            rc = each(entry, err);
+    if (walk)
+        fts_close(walk);
+    free(root);
+    return rc;
+}
+
+static int sync_entry(const FTSENT *entry, struct uz_error *err)
+{
+    int fd = open(entry->fts_accpath, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return uz_fail_errno(err, errno, entry->fts_path, "cannot be opened");
+    int rc = fsync(fd) < 0 ? uz_fail_errno(err, errno, entry->fts_path, "cannot be made durable")
+                           : UZ_OK;
+    close(fd);
+    return rc;
+}
+
+static int remove_entry(const FTSENT *entry, struct uz_error *err)
+{
+    (void)err; /* what cannot be removed stays; there is nobody to tell */
+    (void)remove(entry->fts_accpath);
+    return UZ_OK;
+}
+
+static int sync_parent(const char *out, struct uz_error *err)
+{
+    char *parent = parent_of(out);
+    if (!parent)
+        return uz_fail_nomem(err, strlen(out));
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) < 0 ? uz_fail_errno(err, errno, parent, "cannot be made durable")
+                                     : UZ_OK;
+    if (fd >= 0)
+        close(fd);
+    free(parent);
+    return rc;
+}
+
+int uz_new_tree_commit(struct uz_new_tree *tree, struct uz_error *err)
+{
+    UZ_TRY(walk_tree(tree->staging, sync_entry, err));
+    if (renameat2(AT_FDCWD, tree->staging, AT_FDCWD, tree->out, RENAME_NOREPLACE) < 0)
+        return uz_fail_errno(err, errno, tree->out, "the new folder cannot get its name");
+    free(tree->staging);
+    tree->staging = NULL;
+    return sync_parent(tree->out, err);
+}
+
+void uz_new_tree_close(struct uz_new_tree *tree)
+{
+    if (tree->staging)
+        (void)walk_tree(tree->staging, remove_entry, NULL);
+    free(tree->staging);
+    free(tree->tag_dir);
+    *tree = (struct uz_new_tree){0};
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A new checkpoint folder made out of an old one: most files shared, some copied to be changed. */
+#ifndef UZ_CONVERT_NEW_TREE_H
+#define UZ_CONVERT_NEW_TREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* True for a file that will be changed and so must be the new checkpoint's own. */
+typedef bool (*uz_is_changed_fn)(const void *cookie, const char *path);
+
+struct uz_new_tree {
+    char *
+        staging; /* folder beside `out`, with latest and the tag folder; removed if not committed */
+    char *tag_dir; /* in it */
+    const char *out;
+    uint64_t n_changed, n_reflinked, n_linked, n_copied;
+};
+
+/* UZ_ARG if `out` exists or cannot be made; touches nothing. */
+int uz_new_tree_check(const char *out, struct uz_error *err);
+
+/*
+ * Makes the staging folder with `latest` and the folder of `tag`. Free with uz_new_tree_close,
+ * after failures too.
+ */
+int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
+                     struct uz_error *err);
+
+/*
+ * Brings everything in folder `from` (sub-folders, too) into the tag folder, but names that are
+ * there already: as files of its own those that is_changed tells of, decompressed and without .zst
+ * if they were compressed whole; shared with the old ones the others.
+ */
+int uz_new_tree_add(struct uz_new_tree *tree, const char *from, uz_is_changed_fn is_changed,
+                    const void *cookie, struct uz_error *err);
+
+/*
+ * Brings the files that stand beside the tag folder in the checkpoint's root (a trainer's state,
+ * scripts), but `latest`, into the new root.
+ */
+int uz_new_tree_add_root(struct uz_new_tree *tree, const char *root, struct uz_error *err);
+
+/* Makes everything durable and gives the staging folder the name `out`. */
+int uz_new_tree_commit(struct uz_new_tree *tree, struct uz_error *err);
+
+/* Removes what was not committed. */
+void uz_new_tree_close(struct uz_new_tree *tree);
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Piece by piece, run by run. */
+#include "convert/patch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "kernels/bswap.h"
+#include "torch/zip_crc.h"
+
+enum { BLOCK_NBYTES = 1 << 20, FD_SLOTS = 8 };
+
+struct patch {
+    const struct uz_model *model;
+    uint32_t tensor;
+    struct uz_fetch values; /* of the new values */
+    struct uz_fetch stored; /* of the files being changed */
+    struct uz_fd_cache targets;
+    unsigned char *block, *swapped;
+};
+
+struct uz_patch_pieces uz_patch_pieces_of(const struct uz_model *model, uint32_t index)
+{
+    const struct uz_tensor *tensor = &model->tensors[index];
+    struct uz_patch_pieces pieces = {.items = {&model->pieces[tensor->first_piece], NULL},
+                                     .n = {tensor->n_pieces, 0}};
+    if (tensor->lp != UZ_NONE) {
+        pieces.items[1] = &model->lp_pieces[tensor->lp];
+        pieces.n[1] = 1;
+    }
+    return pieces;
+}
+
+bool uz_patch_is_joined(const struct uz_model *model, uint32_t tensor)
+{
+    (void)model;
+    (void)tensor;
+    return false;
+}
+
+/* ---- Writing ---- */
+
+/* Elements of the new values, or (lp) of what is stored, as the dtype they are written in. */
+static int fetch(struct patch *patch, const struct uz_values *values, bool lp, uint64_t lo,
+                 uint64_t n, struct uz_error *err)
+{
+    const struct uz_tensor *tensor = &patch->model->tensors[patch->tensor];
+    if (lp)
+        return uz_fetch_elems(&patch->stored, patch->tensor, lo, n, tensor->lp_dtype, patch->block,
+                              err);
+    return uz_fetch_elems(&patch->values, values->tensor, lo, n, tensor->dtype, patch->block, err);
+}
+
+static int write_run(struct patch *patch, const struct uz_values *values, bool lp,
+                     const struct uz_place *place, const struct uz_run *run, struct uz_error *err)
+{
+    const struct uz_tensor *tensor = &patch->model->tensors[patch->tensor];
+    enum uz_dtype dtype = lp ? tensor->lp_dtype : tensor->dtype;
+    size_t size = uz_dtype_size(dtype);
+    const char *path = patch->model->files[place->file];
+    for (uint64_t done = 0, n; done < run->n_elems; done += n) {
+        n = run->n_elems - done < BLOCK_NBYTES / size ? run->n_elems - done : BLOCK_NBYTES / size;
+        const unsigned char *bytes = patch->block;
+        int fd;
+        UZ_TRY(fetch(patch, values, lp, run->dst + done, n, err));
+        if (uz_place_swaps(place, dtype)) {
+            uz_bswap_copy(patch->swapped, patch->block, size, (size_t)n);
+            bytes = patch->swapped;
+        }
+        UZ_TRY(uz_fd_cache_get(&patch->targets, place->file, path, &fd, err));
+        UZ_TRY(uz_pwrite_all(fd, bytes, (size_t)n * size, place->offset + (run->src + done) * size,
+                             path, err));
+    }
+    return UZ_OK;
+}
+
+static int write_pieces(struct patch *patch, const struct uz_values *values, bool lp,
+                        struct uz_error *err)
+{
+    struct uz_patch_pieces pieces = uz_patch_pieces_of(patch->model, patch->tensor);
+    uint64_t numel = patch->model->tensors[patch->tensor].numel;
+    for (uint64_t i = 0; i < pieces.n[lp]; i++) {
+        const struct uz_piece *piece = &pieces.items[lp][i];
+        struct uz_runs runs;
+        struct uz_run run;
+        uz_runs_begin(&runs, piece, 0, numel);
+        while (uz_runs_next(&runs, &run))
+            UZ_TRY(write_run(patch, values, lp, &patch->model->places[piece->storage], &run, err));
+    }
+    return UZ_OK;
+}
+
+/* ---- Checksums ---- */
+
+static int is_zip(const char *path, bool *zip, struct uz_error *err)
+{
+    unsigned char head[4];
+    int fd;
+    UZ_TRY(uz_open_read(path, &fd, NULL, err));
+    int rc = uz_pread_all(fd, head, sizeof head, 0, path, err);
+    close(fd);
+    *zip = rc == UZ_OK && !memcmp(head, "PK\3\4", 4);
+    return rc;
+}
+
+/* The storages of one file that hold a part of the tensor, by their first bytes. */
+static int renew_file(const struct patch *patch, uint32_t file, struct uz_error *err)
+{
+    struct uz_patch_pieces pieces = uz_patch_pieces_of(patch->model, patch->tensor);
+    uint64_t *offsets;
+    size_t n = 0;
+    bool zip;
+    UZ_TRY(is_zip(patch->model->files[file], &zip, err));
+    if (!zip)
+        return UZ_OK; /* the container before 1.6 has no checksums */
+    UZ_TRY(uz_alloc(&offsets, pieces.n[0] + pieces.n[1], sizeof *offsets, err));
+    for (unsigned set = 0; set < 2; set++)
+        for (uint64_t i = 0; i < pieces.n[set]; i++) {
+            const struct uz_place *place = &patch->model->places[pieces.items[set][i].storage];
+            if (place->file == file && place->nbytes > 0)
+                offsets[n++] = place->offset;
+        }
+    int rc = n > 0 ? uz_zip_renew_crcs(patch->model->files[file], offsets, n, err) : UZ_OK;
+    free(offsets);
+    return rc;
+}
+
+static int renew_all(const struct patch *patch, struct uz_error *err)
+{
+    for (uint32_t file = 0; file < patch->model->n_files; file++) {
+        struct uz_patch_pieces pieces = uz_patch_pieces_of(patch->model, patch->tensor);
+        bool has = false;
+        for (unsigned set = 0; set < 2; set++)
+            for (uint64_t i = 0; i < pieces.n[set] && !has; i++)
+                has = patch->model->places[pieces.items[set][i].storage].file == file;
+        if (has)
+            UZ_TRY(renew_file(patch, file, err));
+    }
+    return UZ_OK;
+}
+
+/* ---- Reading back ---- */
+
+static int compare(struct patch *patch, const struct uz_values *values, bool lp,
+                   struct uz_error *err)
+{
+    const struct uz_tensor *tensor = &patch->model->tensors[patch->tensor];
+    size_t size = uz_dtype_size(lp ? tensor->lp_dtype : tensor->dtype);
+    for (uint64_t lo = 0, n; lo < tensor->numel; lo += n) {
+        n = tensor->numel - lo < BLOCK_NBYTES / size ? tensor->numel - lo : BLOCK_NBYTES / size;
+        UZ_TRY(fetch(patch, values, lp, lo, n, err));
+        if (lp)
+            UZ_TRY(uz_fetch_lp(&patch->stored, patch->tensor, lo, n, tensor->lp_dtype,
+                               patch->swapped, err));
+        else
+            UZ_TRY(uz_fetch_elems(&patch->stored, patch->tensor, lo, n, tensor->dtype,
+                                  patch->swapped, err));
+        if (memcmp(patch->block, patch->swapped, (size_t)n * size))
+            return uz_fail(err, UZ_IO, "%s: the new files do not give back what was written",
+                           tensor->name);
+    }
+    return UZ_OK;
+}
+
+/* ---- All of it ---- */
+
+static int run(struct patch *patch, const struct uz_values *values, uint64_t *n_overflows,
+               struct uz_error *err)
+{
+    bool has_lp = patch->model->tensors[patch->tensor].lp != UZ_NONE;
+    UZ_TRY(write_pieces(patch, values, false, err));
+    if (has_lp)
+        UZ_TRY(write_pieces(patch, values, true, err));
+    *n_overflows = patch->values.gather.n_overflows + patch->stored.gather.n_overflows;
+    UZ_TRY(renew_all(patch, err));
+    UZ_TRY(compare(patch, values, false, err));
+    return has_lp ? compare(patch, values, true, err) : UZ_OK;
+}
+
+int uz_patch_tensor(const struct uz_model *model, uint32_t tensor, const struct uz_values *values,
+                    uint64_t *n_overflows, struct uz_error *err)
+{
+    struct patch patch = {.model = model, .tensor = tensor};
+    UZ_TRY(uz_check_pieces(model, err));
+    uz_fd_cache_init(&patch.targets, O_WRONLY, FD_SLOTS);
+    int rc = uz_fetch_init(&patch.values, &values->model, BLOCK_NBYTES, FD_SLOTS, err);
+    if (rc == UZ_OK)
+        rc = uz_fetch_init(&patch.stored, model, BLOCK_NBYTES, FD_SLOTS, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&patch.block, BLOCK_NBYTES, 1, err);
+    if (rc == UZ_OK)
+        rc = uz_alloc(&patch.swapped, BLOCK_NBYTES, 1, err);
+    if (rc == UZ_OK)
+        rc = run(&patch, values, n_overflows, err);
+    uz_fd_cache_close(&patch.targets);
+    uz_fetch_free(&patch.values);
+    uz_fetch_free(&patch.stored);
+    free(patch.block);
+    free(patch.swapped);
+    return rc;
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plans and makes a checkpoint that differs from another in one tensor. */
+#include <unzero/set.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/parallel.h"
+#include "convert/find_tensor.h"
+#include "convert/new_tree.h"
+#include "convert/patch.h"
+#include "input/npy.h"
+#include "input/open.h"
+#include "layout/shape_text.h"
+
+struct uz_setting {
+    struct uz_set_options options;
+    char *checkpoint, *out, *name;
+    struct uz_model model; /* of the old checkpoint */
+    struct uz_zero_info zero;
+    bool *changed; /* of each of its files */
+    struct uz_notes notes;
+    struct uz_values values;
+    uint32_t tensor;
+    struct uz_set_summary summary;
+};
+
+void uz_set_options_default(struct uz_set_options *options)
+{
+    *options = (struct uz_set_options){0};
+    uz_input_options_default(&options->input);
+}
+
+/* ---- The values ---- */
+
+static int open_values(struct uz_setting *job, const char *path, struct uz_error *err)
+{
+    struct uz_values *values = &job->values;
+    struct uz_input_options options;
+    struct uz_input_info info = {0};
+    uz_input_options_default(&options);
+    options.limits = job->options.input.limits;
+    if (uz_is_npy(path))
+        UZ_TRY(uz_npy_read(path, job->name, &options.limits, &values->model, err));
+    else
+        UZ_TRY(uz_input_open(path, &options, NULL, &values->model, &info, &job->notes, err));
+    uz_input_info_free(&info);
+    values->opened = true;
+    if (values->model.n_tensors != 1) {
+        int rc = uz_find_tensor(&values->model, job->name, NULL, &values->tensor, err);
+        if (rc < 0)
+            return uz_hint(err, rc, " (in the file of new values, which has several)");
+    }
+    return uz_fetch_check(&values->model, err);
+}
+
+/* The values must be of the tensor's shape, and of a dtype that becomes the stored one. */
+static int check_values(const struct uz_setting *job, const char *path, struct uz_error *err)
+{
+    const struct uz_tensor *old = &job->model.tensors[job->tensor];
+    const struct uz_tensor *new = &job->values.model.tensors[job->values.tensor];
+    char have[256], want[256];
+    if (new->ndim != old->ndim ||
+        (old->ndim > 0 && memcmp(new->shape, old->shape, old->ndim * sizeof *old->shape)))
+        return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET, "has values of shape %s, %s is %s",
+                          uz_shape_text(have, sizeof have, new->ndim, new->shape, new->numel),
+                          job->name,
+                          uz_shape_text(want, sizeof want, old->ndim, old->shape, old->numel));
+    if (new->dtype != old->dtype &&
+        !(uz_dtype_is_castable(new->dtype) && uz_dtype_is_castable(old->dtype)))
+        return uz_fail_at(err, UZ_ARG, path, UZ_NO_OFFSET,
+                          "has values of dtype %s, which do not become %s, as %s is stored",
+                          uz_dtype_name(new->dtype), uz_dtype_name(old->dtype), job->name);
+    return UZ_OK;
+}
+
+/* ---- The tensor ---- */
+
+static int refuse(const struct uz_setting *job, const char *what, struct uz_error *err)
+{
+    return uz_fail(err, UZ_UNSUPPORTED, "%s cannot be set: %s", job->name, what);
+}
+
+/* What is kept in more places than the model knows of would contradict itself afterwards. */
+static int check_tensor(const struct uz_setting *job, struct uz_error *err)
+{
+    const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
+    if (tensor->role == UZ_ROLE_BUFFER && job->zero.stage == 3 && job->zero.dp_world_size > 1)
+        return refuse(job, "every rank of ZeRO-3 keeps a copy of a buffer", err);
+    if (uz_patch_is_joined(&job->model, job->tensor))
+        return refuse(job, "several ranks keep it whole, or its mean is taken", err);
+    return UZ_OK;
+}
+
+static int mark_changed(struct uz_setting *job, struct uz_error *err)
+{
+    struct uz_patch_pieces pieces = uz_patch_pieces_of(&job->model, job->tensor);
+    UZ_TRY(uz_alloc(&job->changed, job->model.n_files, sizeof *job->changed, err));
+    for (unsigned set = 0; set < 2; set++)
+        for (uint64_t i = 0; i < pieces.n[set]; i++) {
+            const struct uz_place *place = &job->model.places[pieces.items[set][i].storage];
+            if (place->packing == UZ_PACKED_DEFLATE)
+                return uz_fail_at(err, UZ_UNSUPPORTED, job->model.files[place->file], UZ_NO_OFFSET,
+                                  "has compressed zip entries, which cannot be changed in place");
+            job->changed[place->file] = true;
+            job->summary.n_fragments++;
+        }
+    for (size_t f = 0; f < job->model.n_files; f++)
+        job->summary.n_files_changed += job->changed[f];
+    return UZ_OK;
+}
+
+/* ---- Planning ---- */
+
+static int copy_texts(struct uz_setting *job, const char *checkpoint, const char *name,
+                      const char *out, struct uz_error *err)
+{
+    job->checkpoint = strdup(checkpoint);
+    job->name = strdup(name);
+    job->out = strdup(out);
+    return job->checkpoint && job->name && job->out ? UZ_OK : uz_fail_nomem(err, strlen(out));
+}
+
+static int read_checkpoint(struct uz_setting *job, const char *path,
+                           const struct uz_input_options *input, struct uz_model *model,
+                           struct uz_zero_info *info, struct uz_error *err)
+{
+    struct uz_zero_options zero = {.input = *input, .state = job->options.state};
+    if (!zero.input.threads)
+        zero.input.threads = uz_usable_processors();
+    return uz_zero_read(path, &zero, model, info, &job->notes, err);
+}
+
+static int plan(struct uz_setting *job, const char *values, struct uz_error *err)
+{
+    job->notes.strict = job->options.input.strict;
+    UZ_TRY(uz_new_tree_check(job->out, err));
+    UZ_TRY(
+        read_checkpoint(job, job->checkpoint, &job->options.input, &job->model, &job->zero, err));
+    UZ_TRY(uz_find_tensor(&job->model, job->name, job->options.state, &job->tensor, err));
+    UZ_TRY(check_tensor(job, err));
+    UZ_TRY(open_values(job, values, err));
+    UZ_TRY(check_values(job, values, err));
+    UZ_TRY(mark_changed(job, err));
+    const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
+    job->summary.tag = job->zero.tag;
+    job->summary.stored_name = tensor->name;
+    job->summary.n_elems = tensor->numel;
+    job->summary.lp_updated = tensor->lp != UZ_NONE;
+    job->summary.warnings = (const char *const *)job->notes.items;
+    job->summary.n_warnings = job->notes.n;
+    return UZ_OK;
+}
+
+int uz_setting_plan(struct uz_setting **out_job, const char *checkpoint, const char *name,
+                    const char *values, const char *out, const struct uz_set_options *options,
+                    struct uz_error *err)
+{
+    struct uz_setting *job;
+    uz_error_clear(err);
+    UZ_TRY(uz_alloc(&job, 1, sizeof *job, err));
+    job->options = *options;
+    int rc = copy_texts(job, checkpoint, name, out, err);
+    if (rc == UZ_OK)
+        rc = plan(job, values, err);
+    if (rc < 0) {
+        uz_setting_free(job);
+        return rc;
+    }
+    *out_job = job;
+    return UZ_OK;
+}
+
+const struct uz_set_summary *uz_setting_summary(const struct uz_setting *job)
+{
+    return &job->summary;
+}
+
+/* ---- Running ---- */
+
+static bool is_changed(const void *cookie, const char *path)
+{
+    const struct uz_setting *job = cookie;
+    for (size_t i = 0; i < job->model.n_files; i++)
+        if (job->changed[i] && !strcmp(job->model.files[i], path))
+            return true;
+    return false;
+}
+
+/* True if an earlier file of the model is in the same folder. */
+static bool is_known_dir(const struct uz_model *model, size_t file, size_t n_dir)
+{
+    for (size_t i = 0; i < file; i++)
+        if ((size_t)(uz_path_name(model->files[i]) - model->files[i]) == n_dir + 1 &&
+            !strncmp(model->files[i], model->files[file], n_dir + 1))
+            return true;
+    return false;
+}
+
+/* All folders that shards were read from, in the order of the model's files. */
+static int add_dirs(const struct uz_setting *job, struct uz_new_tree *tree, struct uz_error *err)
+{
+    for (size_t i = 0; i < job->model.n_files; i++) {
+        const char *path = job->model.files[i];
+        size_t n_dir = (size_t)(uz_path_name(path) - path);
+        if (n_dir == 0 || is_known_dir(&job->model, i, n_dir - 1))
+            continue;
+        char *dir = strndup(path, n_dir - 1);
+        int rc = dir ? uz_new_tree_add(tree, dir, is_changed, job, err) : uz_fail_nomem(err, n_dir);
+        free(dir);
+        UZ_TRY(rc);
+    }
+    return UZ_OK;
+}
+
+/* The files beside the tag folder, if the root was given. */
+static int add_root(const struct uz_setting *job, struct uz_new_tree *tree, struct uz_error *err)
+{
+    char *tagged = uz_path_join(job->checkpoint, job->zero.tag);
+    if (!tagged)
+        return uz_fail_nomem(err, strlen(job->checkpoint));
+    bool is_root = access(tagged, F_OK) == 0;
+    free(tagged);
+    return is_root ? uz_new_tree_add_root(tree, job->checkpoint, err) : UZ_OK;
+}
+
+/* Changes the new checkpoint in place, as the reader sees it, and looks whether it is what it was
+ * to be. */
+static int change(struct uz_setting *job, const struct uz_new_tree *tree, struct uz_error *err)
+{
+    struct uz_input_options input = job->options.input;
+    struct uz_model model;
+    struct uz_zero_info info;
+    uint32_t tensor;
+    input.tag = NULL;
+    input.input_dirs = NULL;
+    input.n_input_dirs = 0;
+    struct uz_notes told = job->notes; /* all warnings were given when the job was planned */
+    job->notes = (struct uz_notes){0};
+    int rc = read_checkpoint(job, tree->staging, &input, &model, &info, err);
+    uz_notes_free(&job->notes);
+    job->notes = told;
+    UZ_TRY(rc);
+    rc = uz_find_tensor(&model, job->name, job->options.state, &tensor, err);
+    if (rc == UZ_OK)
+        rc = uz_patch_tensor(&model, tensor, &job->values, &job->summary.n_overflows, err);
+    uz_model_free(&model);
+    uz_zero_info_free(&info);
+    return rc;
+}
+
+int uz_setting_run(struct uz_setting *job, struct uz_error *err)
+{
+    struct uz_new_tree tree;
+    uz_error_clear(err);
+    int rc = uz_new_tree_open(&tree, job->out, job->zero.tag, err);
+    if (rc == UZ_OK)
+        rc = add_dirs(job, &tree, err);
+    if (rc == UZ_OK)
+        rc = add_root(job, &tree, err);
+    if (rc == UZ_OK)
+        rc = change(job, &tree, err);
+    if (rc == UZ_OK)
+        rc = uz_new_tree_commit(&tree, err);
+    job->summary.n_files_shared = tree.n_reflinked + tree.n_linked;
+    job->summary.n_files_linked = tree.n_linked;
+    job->summary.n_files_copied = tree.n_copied;
+    uz_new_tree_close(&tree);
+    return rc;
+}
+
+void uz_setting_free(struct uz_setting *job)
+{
+    if (!job)
+        return;
+    if (job->values.opened)
+        uz_model_free(&job->values.model);
+    uz_model_free(&job->model);
+    uz_zero_info_free(&job->zero);
+    uz_notes_free(&job->notes);
+    free(job->changed);
+    free(job->checkpoint);
+    free(job->name);
+    free(job->out);
+    free(job);
+}

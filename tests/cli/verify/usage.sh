@@ -1,0 +1,8 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+expect 2 "$UNZERO" verify 2>text
+has text "CHECKPOINT is missing"
+expect 2 "$UNZERO" verify a b 2>text
+has text "one argument too many"
+expect 2 "$UNZERO" verify --format html "$TINY" 2>text
+has text "github"
