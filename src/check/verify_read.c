@@ -207,13 +207,27 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
 
 /* ---- What model-parallel ranks have in common ---- */
 
+static bool has_experts(const struct uz_torch_file *file)
+{
+    const struct uz_node *root = uz_torch_root(file);
+    const struct uz_seq *layers = uz_node_list(uz_node_get(root, "ds_autoep_layers"));
+    return layers || uz_node_get(root, "num_experts");
+}
+
 static int read_params(struct uz_mp_rank *mp, const struct uz_torch_file *file,
                        struct uz_error *why)
 {
-    const struct uz_node *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
-    if (!shapes || uz_node_is_none(shapes))
+    static const struct uz_experts none;
+    struct uz_params_source source = {
+        .file = file,
+        .param_shapes = uz_node_get(uz_torch_root(file), "param_shapes"),
+        .experts = &none,
+    };
+    if (!source.param_shapes || uz_node_is_none(source.param_shapes))
         return UZ_OK; /* stage 0 */
-    UZ_TRY(uz_params_read(&mp->params, &mp->model, file, shapes, why));
+    if (has_experts(file))
+        return UZ_OK; /* the reader checks how their ranks fit together (uz_zero_read) */
+    UZ_TRY(uz_params_read(&mp->params, &mp->model, &source, why));
     mp->is_known = true;
     return UZ_OK;
 }
