@@ -89,18 +89,17 @@ static int check_tensor(const struct uz_setting *job, struct uz_error *err)
     const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
     if (tensor->role == UZ_ROLE_BUFFER && job->zero.stage == 3 && job->zero.dp_world_size > 1)
         return refuse(job, "every rank of ZeRO-3 keeps a copy of a buffer", err);
-    if (uz_patch_is_joined(&job->model, job->tensor))
-        return refuse(job, "several ranks keep it whole, or its mean is taken", err);
-    return UZ_OK;
+    const char *obstacle = uz_patch_obstacle(&job->model, job->tensor);
+    return obstacle ? refuse(job, obstacle, err) : UZ_OK;
 }
 
 static int mark_changed(struct uz_setting *job, struct uz_error *err)
 {
-    struct uz_patch_pieces pieces = uz_patch_pieces_of(&job->model, job->tensor);
+    struct uz_patch_set set;
     UZ_TRY(uz_alloc(&job->changed, job->model.n_files, sizeof *job->changed, err));
-    for (unsigned set = 0; set < 2; set++)
-        for (uint64_t i = 0; i < pieces.n[set]; i++) {
-            const struct uz_place *place = &job->model.places[pieces.items[set][i].storage];
+    for (uint32_t k = 0; uz_patch_set_of(&job->model, job->tensor, k, &set); k++)
+        for (uint64_t i = 0; i < set.n; i++) {
+            const struct uz_place *place = &job->model.places[set.pieces[i].storage];
             if (place->packing == UZ_PACKED_DEFLATE)
                 return uz_fail_at(err, UZ_UNSUPPORTED, job->model.files[place->file], UZ_NO_OFFSET,
                                   "has compressed zip entries, which cannot be changed in place");

@@ -69,7 +69,7 @@ int uz_expert_group_ep(const struct uz_experts *experts, size_t group, uint64_t 
                        struct uz_error *err)
 {
     uint64_t count = group < experts->n_groups ? experts->partition_counts[group] : 0;
-    if (count == 0 || world % count != 0)
+    if (count == 0 || world == 0 || world % count != 0)
         return uz_fail(err, UZ_MISMATCH,
                        "the experts of group %zu are cut into %llu partitions (partition_count), "
                        "which do not divide the %llu data-parallel ranks",

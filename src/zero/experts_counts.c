@@ -44,7 +44,11 @@ int uz_experts_read_counts(struct uz_experts *experts, const struct uz_experts_r
     const struct uz_shard_file *shard =
         uz_topology_shards_of(request->topology, UZ_SHARD_OPTIM, request->mp, &n);
     if (!shard)
-        return UZ_OK; /* all of them are missing, which is told when they are counted */
+        return uz_fail_at(err, UZ_MISMATCH, request->topology->dir, UZ_NO_OFFSET,
+                          "Expected '*_optim_states.pt' of every rank under %s but found none; "
+                          "without these files only the 16-bit weights are left: --source lp "
+                          "exports them",
+                          request->topology->dir);
     char *path = uz_shard_path(request->topology, shard);
     if (!path)
         return uz_fail_nomem(err, strlen(shard->name));

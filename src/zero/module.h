@@ -28,6 +28,8 @@ struct uz_module_reader {
     struct uz_model *model;
     struct uz_notes *notes;
     const struct uz_experts *experts; /* whose entries are in files of their own */
+    /* the model of the rank that lists shared parameters, if this one does not; or NULL */
+    const struct uz_model *ties_of;
 };
 
 /*

@@ -183,6 +183,14 @@ static int tied_name(const struct uz_pipe_layers *layers, const struct entry *en
     *name = ties.n_proven ? ties.proven : ties.likely;
     if (!ties.n_likely)
         return UZ_OK;
+    if (uz_map_get(layers->guessed, *name, strlen(*name), NULL))
+        return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(entry->file), UZ_NO_OFFSET,
+                          "%s can be a copy of %s, as another layer's can be: which one it is "
+                          "cannot be told without the masters",
+                          entry->name, *name);
+    UZ_TRY(uz_map_add(layers->guessed, *name, strlen(*name), 0, NULL, err));
+    if (layers->lone_role == UZ_ROLE_PARAM)
+        return UZ_OK; /* there are no masters to compare with, by request */
     return uz_warn_of_data(layers->notes, err,
                            "%s was taken for a copy of %s by its name and shape alone: the values "
                            "are compressed, or not fp32, and were not compared",
@@ -322,6 +330,7 @@ int uz_pipe_layers_read(const struct uz_pipe_layers *layers, struct uz_model *mo
     size_t n;
     const struct uz_shard_file *shards =
         uz_topology_shards_of(layers->topology, UZ_SHARD_LAYER, layers->tp, &n);
+    struct uz_pipe_layers with_guesses = *layers;
     struct entry *entry;
     if (!same_layers(layers->topology, 0, layers->tp))
         return uz_fail_at(err, UZ_MISMATCH, layers->topology->dir, UZ_NO_OFFSET,
@@ -329,9 +338,11 @@ int uz_pipe_layers_read(const struct uz_pipe_layers *layers, struct uz_model *mo
                           "(layer_*-model_*-model_states.pt): some are missing",
                           layers->tp);
     UZ_TRY(uz_alloc(&entry, 1, sizeof *entry, err));
-    int rc = UZ_OK;
+    with_guesses.guessed = uz_map_new();
+    int rc = with_guesses.guessed ? UZ_OK : uz_fail_nomem(err, sizeof(void *));
     for (size_t i = 0; rc == UZ_OK && i < n; i++)
-        rc = read_layer(layers, model, &shards[i], entry, err);
+        rc = read_layer(&with_guesses, model, &shards[i], entry, err);
+    uz_map_free(with_guesses.guessed);
     free(entry);
     UZ_TRY(rc);
     UZ_TRY(check_copies(layers, model, err));

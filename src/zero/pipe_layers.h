@@ -15,7 +15,11 @@
 struct uz_pipe_layers {
     const struct uz_topology *topology;
     uint32_t tp;
-    const struct uz_model *const *stages; /* finished, of this tensor rank on each stage */
+    /*
+     * Of this tensor rank on each stage: finished, or (to read low-precision weights alone) names
+     * and shapes without data.
+     */
+    const struct uz_model *const *stages;
     uint32_t n_stages;
     const struct uz_map *buffers;    /* names that are buffers, not parameters */
     const char *const *buffer_names; /* those of them that must be there */
@@ -23,6 +27,7 @@ struct uz_pipe_layers {
     enum uz_role lone_role; /* of what no stage has and is no buffer */
     const struct uz_limits *limits;
     struct uz_notes *notes;
+    struct uz_map *guessed; /* private: names taken without comparing values */
 };
 
 /* True if the checkpoint has layer files. */

@@ -257,6 +257,8 @@ void uz_reading_free(struct uz_reading *r)
 {
     uz_experts_free(&r->experts);
     uz_params_free(&r->params);
+    if (r->has_shapes)
+        uz_model_free(&r->shapes);
     for (uint64_t rank = 0; r->shards && rank < r->world; rank++)
         uz_optim_shard_free(&r->shards[rank]);
     for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)

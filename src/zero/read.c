@@ -152,8 +152,10 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 static int open_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
 {
     struct checkpoint *c = cookie;
+    struct uz_reading *slice = &c->slices[job + 1]; /* rank 0 is open */
     (void)worker;
-    return uz_reading_open(&c->slices[job], err);
+    slice->ties_of = c->slices[0].model;
+    return uz_reading_open(slice, err);
 }
 
 static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
@@ -171,9 +173,9 @@ static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     return uz_model_finish(r->model, err);
 }
 
-static int run_jobs(struct checkpoint *c, uz_job_fn job, struct uz_error *err)
+static int run_jobs(struct checkpoint *c, uz_job_fn job, uint64_t n, struct uz_error *err)
 {
-    return uz_parallel(c->threads, c->n_slices, job, NULL, c, err);
+    return uz_parallel(c->threads, n, job, NULL, c, err);
 }
 
 static const char *path_of(const struct checkpoint *c, uint32_t slice)
@@ -306,8 +308,10 @@ static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffer
         .limits = &c->options->input.limits,
         .notes = c->notes,
     };
-    for (uint32_t pp = 0; pp < c->grid.pp; pp++)
-        stages[pp] = &c->own[pp * c->grid.tp + tp].model;
+    for (uint32_t pp = 0; pp < c->grid.pp; pp++) {
+        const struct uz_reading *slice = &c->slices[pp * c->grid.tp + tp];
+        stages[pp] = slice->has_shapes ? &slice->shapes : slice->model;
+    }
     UZ_TRY(uz_model_init(&c->layers[tp], &c->options->input.limits, err));
     c->n_layers++;
     return uz_pipe_layers_read(&layers, &c->layers[tp], err);
@@ -388,9 +392,10 @@ static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_err
         uz_topology_refuse_by_names(&c->topology, c->options->input.source == UZ_SOURCE_LP, err));
     UZ_TRY(find_model_states(c, err));
     UZ_TRY(set_up_slices(c, err));
-    UZ_TRY(run_jobs(c, open_job, err));
+    UZ_TRY(uz_reading_open(&c->slices[0], err));
+    UZ_TRY(run_jobs(c, open_job, c->n_slices - 1, err));
     UZ_TRY(check_opened(c, err));
-    UZ_TRY(run_jobs(c, join_job, err));
+    UZ_TRY(run_jobs(c, join_job, c->n_slices, err));
     UZ_TRY(check_joined(c, err));
     UZ_TRY(join_slices(c, err));
     UZ_TRY(check_state(c, err));

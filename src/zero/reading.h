@@ -32,6 +32,7 @@ struct uz_reading {
     uint32_t mp;                       /* model-parallel rank */
     const struct uz_shard_file *first; /* its model states (of data-parallel rank 0) */
     unsigned threads;                  /* for its shards */
+    const struct uz_model *ties_of;    /* of rank 0, opened before; see struct uz_module_reader */
     enum uz_layout layout;
     struct uz_model *model;
     struct uz_zero_info *info;
@@ -42,6 +43,9 @@ struct uz_reading {
     bool is_pipeline;     /* the weights are in layer files, `module` is None */
     const char **buffers; /* then: names that are buffers; texts live as long as the model */
     size_t n_buffers;
+    bool
+        has_shapes; /* a pipeline read with UZ_LAYOUT_LP: its parameters without data, unfinished */
+    struct uz_model shapes;
     bool on_nvme;   /* the optimizer was offloaded to NVMe: partitions may be elsewhere */
     uint64_t world; /* data-parallel ranks */
     struct uz_optim_shard *shards; /* of each of them */

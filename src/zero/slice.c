@@ -93,6 +93,30 @@ static int note_buffers(struct uz_reading *r, const struct uz_torch_file *file,
     return UZ_OK;
 }
 
+static int read_params(struct uz_reading *r, const struct uz_torch_file *file,
+                       struct uz_model *model, struct uz_error *err)
+{
+    size_t n_optim;
+    uz_topology_shards_of(r->topology, UZ_SHARD_OPTIM, r->mp, &n_optim);
+    struct uz_params_source source = {
+        .file = file,
+        .param_shapes = uz_node_get(uz_torch_root(file), "param_shapes"),
+        .experts = &r->experts,
+        .world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim,
+    };
+    int rc = uz_params_read(&r->params, model, &source, err);
+    return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
+}
+
+/* Which names and shapes a stage trains: layer files tell less of ties than these. */
+static int read_shapes(struct uz_reading *r, const struct uz_torch_file *file, struct uz_error *err)
+{
+    const struct uz_node *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
+    UZ_TRY(uz_model_init(&r->shapes, &r->options->input.limits, err));
+    r->has_shapes = true;
+    return is_there(shapes) ? read_params(r, file, &r->shapes, err) : UZ_OK;
+}
+
 static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
                        struct uz_error *err)
 {
@@ -109,6 +133,7 @@ static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_
         .model = r->model,
         .notes = r->notes,
         .experts = &r->experts,
+        .ties_of = r->ties_of,
     };
     return uz_module_read(&module, err);
 }
@@ -133,20 +158,6 @@ static int read_experts(struct uz_reading *r, struct uz_torch_file *file, struct
     return UZ_OK;
 }
 
-static int read_params(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
-{
-    size_t n_optim;
-    uz_topology_shards_of(r->topology, UZ_SHARD_OPTIM, r->mp, &n_optim);
-    struct uz_params_source source = {
-        .file = file,
-        .param_shapes = uz_node_get(uz_torch_root(file), "param_shapes"),
-        .experts = &r->experts,
-        .world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim,
-    };
-    int rc = uz_params_read(&r->params, r->model, &source, err);
-    return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
-}
-
 static int add_experts(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
 {
     enum uz_expert_use use = r->layout == UZ_LAYOUT_LP ? UZ_EXPERTS_ALONE : UZ_EXPERTS_LP;
@@ -168,13 +179,15 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
         r->info->stage = (int)configured; /* files of the ranks tell better */
     if (r->layout == UZ_LAYOUT_STAGE12 || r->layout == UZ_LAYOUT_STAGE3) {
         int stage = r->layout == UZ_LAYOUT_STAGE3 ? 3 : 1;
-        UZ_TRY(read_params(r, file, err));
+        UZ_TRY(read_params(r, file, r->model, err));
         UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, &r->experts, r->model, err));
     }
     r->is_pipeline = uz_node_is_none(uz_node_get(uz_torch_root(file), "module")) &&
                      uz_has_pipe_layers(r->topology);
     if (r->is_pipeline && r->experts.n_layers > 0)
         return refuse(file, err, "experts in a pipeline module are not supported");
+    if (r->is_pipeline && r->layout == UZ_LAYOUT_LP)
+        UZ_TRY(read_shapes(r, file, err));
     if (r->is_pipeline)
         return note_buffers(r, file, err);
     UZ_TRY(read_module(r, file, file_index, err));
