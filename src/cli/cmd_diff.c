@@ -155,14 +155,7 @@ static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total
 
 static int fail(const struct request *request, const struct uz_error *err)
 {
-    int code = EXIT_TROUBLE;
-    if (err->status == UZ_CANCELLED)
-        message("interrupted");
-    else
-        code = message_failure(err);
-    if (request->talk.json && json_print_failure(command.name, err) < 0)
-        message("out of memory");
-    return code;
+    return json_report_failure(command.name, request->talk.json, "interrupted", err);
 }
 
 static int report(const struct request *request, const struct uz_diff_result *result)
