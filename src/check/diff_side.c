@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check/replicas.h"
 #include "engine/fetch.h"
 #include "out/names.h"
+
+enum { REPLICA_NBYTES = 1024 * 1024 }; /* compared at a time */
 
 static bool is_all(const char *state)
 {
@@ -151,6 +154,7 @@ int uz_side_open(struct uz_side *side, const char *path, const struct uz_diff_op
     UZ_TRY(uz_spool_open(&side->spool, &side->model, options->scratch_dir, options->input.threads,
                          &options->input.limits, err));
     UZ_TRY(uz_fetch_check(&side->model, err));
+    UZ_TRY(uz_check_replicas(&side->model, options->input.threads, REPLICA_NBYTES, err));
     UZ_TRY(list_names(side, options->state, err));
     UZ_TRY(apply_rules(side, options, other, notes, err));
     return index_side(side, err);

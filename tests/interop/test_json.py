@@ -57,3 +57,33 @@ def test_inspect_of_weights(tmp_path):
     consolidate(TINY, tmp_path / "out")
     told = check("inspect", tmp_path / "out", "--tensors")
     assert told["kind"] == "folder" and len(told["tensors"]) == 11
+
+
+@pytest.mark.parametrize("folder", fixtures(), ids=name_of)
+def test_map(folder):
+    told = check("map", folder)
+    ids = {p["id"] for p in told["partitions"]}
+    assert all(f["partition"] in ids for t in told["tensors"]
+               for f in t["fragments"])
+    for tensor in told["tensors"]:
+        assert sum(f["elements"] for f in tensor["fragments"]) \
+            == tensor["elements"]
+
+
+def test_get_and_set(tmp_path):
+    told = check("get", TINY, "emb.weight", "--state", "exp_avg")
+    assert told["shape"] == [9, 4] and told["min"] <= told["mean"] <= told["max"]
+    assert "min" not in check("get", TINY, "emb.weight", "-o",
+                              tmp_path / "w.npy")
+    told = check("set", TINY, "emb.weight", tmp_path / "w.npy", "--output",
+                 tmp_path / "new")
+    assert told["lp_updated"] and told["files_changed"] == 2
+    assert check("get", TINY, "nobody", codes=(3,))["error"]["status"] == "ARG"
+    assert check("set", TINY, "odd", tmp_path / "w.npy", "--output",
+                 tmp_path / "other", codes=(3,))["error"]["status"] == "MISMATCH"
+
+
+@pytest.mark.parametrize("folder", ALL, ids=name_of)
+def test_verify(folder):
+    told = check("verify", folder, "--data", codes=(0, 1, 3))
+    assert ("error" in told) or told["findings"] is not None
