@@ -41,7 +41,8 @@ int uz_lp_names_make(const struct uz_verify_run *run, struct uz_map ***names, st
             return uz_fail_nomem(err, sizeof **names);
         for (size_t i = 0; i < run->n_records; i++) {
             const struct uz_shard_file *shard = &run->records[i].shard;
-            bool fits = (shard->kind == UZ_SHARD_MODEL && shard->mp == mp) ||
+            bool is_whole = shard->kind == UZ_SHARD_MODEL || shard->kind == UZ_SHARD_EXPERT;
+            bool fits = (is_whole && shard->mp == mp) ||
                         (shard->kind == UZ_SHARD_LAYER && shard->mp == mp % tp);
             if (fits && !run->records[i].is_copy)
                 UZ_TRY(add_names(&run->records[i], i, (*names)[mp], err));
