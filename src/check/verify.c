@@ -185,6 +185,7 @@ void uz_verification_free(struct uz_verification *v)
     for (uint32_t mp = 0; mp < v->run.n_mp && v->run.mp_ranks; mp++) {
         free(v->run.mp_ranks[mp].part_sizes);
         uz_params_free(&v->run.mp_ranks[mp].params);
+        uz_experts_free(&v->run.mp_ranks[mp].experts);
         uz_model_free(&v->run.mp_ranks[mp].model);
     }
     free(v->run.mp_ranks);

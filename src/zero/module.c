@@ -371,6 +371,9 @@ static int check_buffers(const struct uz_module_reader *r, struct uz_error *err)
     uint32_t tensor;
     for (size_t i = 0; list && i < list->n; i++) {
         const struct uz_text *name = &list->items[i]->u.text;
+        struct uz_expert_name found;
+        if (uz_expert_find(r->experts, name->data, name->nbytes, &found))
+            continue; /* in the expert files */
         if (!uz_model_find(r->model, name->data, name->nbytes, &tensor))
             return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
                               "the buffer %.*s has no data in 'module'", (int)name->nbytes,

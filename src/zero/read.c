@@ -120,10 +120,21 @@ static int check_tp_map(const struct checkpoint *c, struct uz_error *err)
     return uz_warn(c->notes, err, "--tp-map is of no use here: there is one tensor rank");
 }
 
+/* Whether experts are spread over tensor ranks or cut by them is recorded nowhere. */
+static int refuse_experts(const struct checkpoint *c, struct uz_error *err)
+{
+    return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
+                      "experts (MoE) together with tensor or pipeline parallelism are not "
+                      "supported: the files do not tell how the ranks share them");
+}
+
 static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 {
     unsigned threads = c->threads;
+    size_t n_experts;
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &c->n_slices, err));
+    if (c->n_slices > 1 && uz_topology_shards(&c->topology, UZ_SHARD_EXPERT, &n_experts))
+        return refuse_experts(c, err);
     UZ_TRY(uz_alloc(&c->slices, c->n_slices, sizeof *c->slices, err));
     c->has_layers = uz_has_pipe_layers(&c->topology);
     UZ_TRY(check_tp_map(c, err));
@@ -198,6 +209,8 @@ static int check_opened(struct checkpoint *c, struct uz_error *err)
     free(records);
     UZ_TRY(rc);
     for (uint32_t i = 1; i < c->n_slices; i++) {
+        if (c->slices[i].info->has_experts)
+            return refuse_experts(c, err);
         UZ_TRY(uz_metadata_same_save(&first->info->metadata, path_of(c, 0),
                                      &c->slices[i].info->metadata, path_of(c, i), err));
         if (c->slices[i].layout != first->layout)
@@ -239,6 +252,7 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
         const struct uz_zero_info *info = &c->own[i].info;
         c->info->round_robin |= info->round_robin;
         c->info->steps_differ |= info->steps_differ;
+        c->info->has_experts |= info->has_experts;
         c->info->masters_by_fit |= info->masters_by_fit;
         UZ_TRY(uz_notes_merge(c->notes, &c->own[i].notes, err));
     }

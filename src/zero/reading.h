@@ -3,6 +3,7 @@
 #ifndef UZ_ZERO_READING_H
 #define UZ_ZERO_READING_H
 
+#include "zero/experts.h"
 #include "zero/frozen.h"
 #include "zero/grid.h"
 #include "zero/module.h"
@@ -36,6 +37,7 @@ struct uz_reading {
     struct uz_model *model;
     struct uz_zero_info *info;
     struct uz_notes *notes;
+    struct uz_experts experts;
     struct uz_params params;
     struct uz_frozen frozen;
     bool is_pipeline;     /* the weights are in layer files, `module` is None */

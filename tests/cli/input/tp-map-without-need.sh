@@ -4,5 +4,5 @@
 expect 3 consolidate --tp-map nope "$TINY" out 2>err
 has err 'nope'
 echo '{}' >map.json
-consolidate --tp-map map.json "$TINY" out 2>err || true
-has err 'map'
+consolidate --tp-map map.json "$TINY" out 2>err
+has err '--tp-map is of no use here'
