@@ -35,6 +35,15 @@ make -C "$builddir" -s install DESTDIR="$work/root" >"$work/install.log" 2>&1 ||
     cat "$work/install.log" >&2
     exit 1
 }
+
+# Every header and every page is installed.
+for file in "$srcdir"/include/unzero/*.h "$srcdir"/docs/man/*.1; do
+    [ -n "$(find "$work/root" -name "${file##*/}")" ] || {
+        echo "${file##*/} is not installed: see Makefile.am" >&2
+        exit 1
+    }
+done
+
 pc=$(find "$work/root" -name unzero.pc)
 PKG_CONFIG_SYSROOT_DIR=$work/root
 PKG_CONFIG_PATH=${pc%/*}${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}

@@ -316,7 +316,7 @@ static void make_rules(struct rules *r, const struct random_case *c)
 
 /* What the model says of a case. */
 struct verdict {
-    char names[MAX_NAMES][64];
+    char names[MAX_NAMES][512]; /* 8 letters, which three renames make 27 times as long at most */
     bool stays[MAX_NAMES];
     bool empty, twins;
     size_t n_useless;

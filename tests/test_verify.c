@@ -136,28 +136,37 @@ static size_t harm_all(struct subject *subject, size_t *times)
     return n;
 }
 
-static void test_harms(void)
+/* Damage is aimed at parts of zip archives. */
+static bool is_zipped(const char *fixture)
+{
+    return !strstr(fixture, "legacy") && !strstr(fixture, "zst");
+}
+
+static void harm_fixture(const char *fixture, size_t *times)
 {
     char root[PATH_NBYTES];
-    size_t *times = calloc(n_harms, sizeof *times);
-    for (size_t i = 0; times && i < fixtures.gl_pathc; i++) {
-        struct subject *subject = calloc(1, sizeof *subject);
-        if (!is_taken(fixtures.gl_pathv[i]) || !subject) {
-            free(subject);
-            continue;
-        }
-        if (CHECK_F(subject_open(subject, fixtures.gl_pathv[i],
-                                 path_of(root, "%s/subject", scratch_dir)),
-                    "%s: cannot be read", fixtures.gl_pathv[i]) &&
-            subject->optim1 >= 0 && !strstr(fixtures.gl_pathv[i], "container"))
-            CHECK_F(harm_all(subject, times) >= 30, "%s: fewer than 30 kinds of damage",
-                    fixtures.gl_pathv[i]);
-        else
-            (void)harm_all(subject, times);
-        subject_close(subject);
-        free(subject);
+    struct subject *subject = calloc(1, sizeof *subject);
+    if (!subject)
+        abort();
+    if (CHECK_F(subject_open(subject, fixture, path_of(root, "%s/subject", scratch_dir)),
+                "%s: cannot be read", fixture)) {
+        size_t n = harm_all(subject, times);
+        bool usual = subject->optim1 >= 0 && !strstr(fixture, "container");
+        CHECK_F(n >= 30 || !usual, "%s: %zu kinds of damage, expected 30 or more", fixture, n);
     }
-    for (size_t h = 0; times && h < n_harms; h++)
+    subject_close(subject);
+    free(subject);
+}
+
+static void test_harms(void)
+{
+    size_t *times = calloc(n_harms, sizeof *times);
+    if (!times)
+        abort();
+    for (size_t i = 0; i < fixtures.gl_pathc; i++)
+        if (is_taken(fixtures.gl_pathv[i]) && is_zipped(fixtures.gl_pathv[i]))
+            harm_fixture(fixtures.gl_pathv[i], times);
+    for (size_t h = 0; h < n_harms; h++)
         CHECK_F(times[h] > 0, "%s: suits no fixture", harms[h].what);
     free(times);
 }

@@ -10,7 +10,7 @@
 #include "damage.h"
 #include "scratch.h"
 
-enum { SUBJECT_MAX_FILES = 16, SUBJECT_MAX_BLAMED = 2 };
+enum { SUBJECT_MAX_FILES = 64, SUBJECT_MAX_BLAMED = 2 };
 
 struct subject_file {
     char name[128];

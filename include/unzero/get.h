@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "consolidate.h"
 #include "dtype.h"
 #include "error.h"
 #include "input.h"
@@ -92,14 +93,15 @@ enum uz_array_format {
 
 /**
  * Writes the part that is wanted to a new file (UZ_ARG if it exists, unless `force`), which gets
- * its name when it is whole.
+ * its name when it is whole. `progress` (may be NULL) is called after each MiB; a non-zero result
+ * stops with UZ_CANCELLED.
  */
 UZ_API int uz_got_save(struct uz_got *got, const char *path, enum uz_array_format format,
-                       bool force, struct uz_error *err);
+                       bool force, uz_progress_fn progress, void *cookie, struct uz_error *err);
 
 /** The same to an open descriptor, from front to back: a pipe will do. `what` is for messages. */
 UZ_API int uz_got_write(struct uz_got *got, int fd, enum uz_array_format format, const char *what,
-                        struct uz_error *err);
+                        uz_progress_fn progress, void *cookie, struct uz_error *err);
 
 /** NULL is allowed. */
 UZ_API void uz_got_free(struct uz_got *got);

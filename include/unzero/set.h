@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "consolidate.h"
 #include "error.h"
 #include "input.h"
 
@@ -64,9 +65,12 @@ UZ_API const struct uz_set_summary *uz_setting_summary(const struct uz_setting *
  * Makes the new checkpoint: `out`/latest and the tag folder in it. Files that do not change share
  * their data with the old ones; shards that were compressed whole and change are written plainly.
  * Everything is made in a folder beside `out`, which gets that name when all is on the disk: on
- * failure there is no `out`. A job can be run once.
+ * failure there is no `out`. A job can be run once. `progress` (may be NULL) is called with the
+ * bytes that were copied or written for each MiB of them, of about so many; a non-zero result stops
+ * the job with UZ_CANCELLED.
  */
-UZ_API int uz_setting_run(struct uz_setting *job, struct uz_error *err);
+UZ_API int uz_setting_run(struct uz_setting *job, uz_progress_fn progress, void *cookie,
+                          struct uz_error *err);
 
 /** NULL is allowed. */
 UZ_API void uz_setting_free(struct uz_setting *job);

@@ -5,6 +5,7 @@
 
 #include <unzero/checkpoint.h>
 #include <unzero/consolidate.h>
+#include <unzero/diff.h>
 #include <unzero/dtype.h>
 #include <unzero/error.h>
 #include <unzero/get.h>

@@ -7,6 +7,7 @@
 #include "access/checkpoint_impl.h"
 #include "base/parallel.h"
 #include "check/doubts.h"
+#include "check/replicas.h"
 
 enum { BUFFER_NBYTES = 1024 * 1024 };
 
@@ -114,6 +115,7 @@ static int open_model(struct uz_checkpoint *c, const struct uz_checkpoint_option
     UZ_TRY(uz_check_doubts(&c->model, &c->zero, &c->notes, err));
     UZ_TRY(uz_spool_open(&c->spool, &c->model, options->spool_dir, threads, &options->input.limits,
                          err));
+    UZ_TRY(uz_check_replicas(&c->model, threads, BUFFER_NBYTES, err));
     UZ_TRY(open_fetch(c, err));
     UZ_TRY(index_states(c, err));
     return index_partitions(c, err);

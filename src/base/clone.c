@@ -15,7 +15,7 @@
 enum { BLOCK_NBYTES = 1 << 20 };
 
 static int copy_bytes(int from_fd, int to_fd, uint64_t nbytes, const char *from, const char *to,
-                      struct uz_error *err)
+                      uz_clone_tick_fn tick, void *cookie, struct uz_error *err)
 {
     unsigned char *block;
     int rc = UZ_OK;
@@ -26,6 +26,8 @@ static int copy_bytes(int from_fd, int to_fd, uint64_t nbytes, const char *from,
         if (rc == UZ_OK)
             rc = uz_pwrite_all(to_fd, block, n, done, to, err);
         done += n;
+        if (rc == UZ_OK && tick && tick(cookie, n))
+            rc = uz_fail(err, UZ_CANCELLED, "cancelled");
     }
     free(block);
     return rc;
@@ -45,19 +47,19 @@ static bool reflink(int from_fd, const char *to)
 }
 
 static int copy_file(int from_fd, uint64_t nbytes, const char *from, const char *to,
-                     struct uz_error *err)
+                     uz_clone_tick_fn tick, void *cookie, struct uz_error *err)
 {
     int to_fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (to_fd < 0)
         return uz_fail_errno(err, errno, to, "cannot be made");
-    int rc = copy_bytes(from_fd, to_fd, nbytes, from, to, err);
+    int rc = copy_bytes(from_fd, to_fd, nbytes, from, to, tick, cookie, err);
     if (close(to_fd) < 0 && rc == UZ_OK)
         rc = uz_fail_errno(err, errno, to, "cannot be written");
     return rc;
 }
 
 int uz_clone_file(const char *from, const char *to, bool may_link, enum uz_clone_how *how,
-                  struct uz_error *err)
+                  uz_clone_tick_fn tick, void *cookie, struct uz_error *err)
 {
     int from_fd;
     uint64_t nbytes;
@@ -69,7 +71,7 @@ int uz_clone_file(const char *from, const char *to, bool may_link, enum uz_clone
         *how = UZ_CLONE_LINK;
     } else {
         *how = UZ_CLONE_COPY;
-        rc = copy_file(from_fd, nbytes, from, to, err);
+        rc = copy_file(from_fd, nbytes, from, to, tick, cookie, err);
     }
     close(from_fd);
     return rc;

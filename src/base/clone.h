@@ -4,6 +4,7 @@
 #define UZ_BASE_CLONE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -13,11 +14,15 @@ enum uz_clone_how {
     UZ_CLONE_COPY,    /* copied byte by byte */
 };
 
+/* Told of bytes that were copied; non-zero cancels. */
+typedef int (*uz_clone_tick_fn)(void *cookie, uint64_t nbytes);
+
 /*
  * Makes `to`, which must not exist, have the contents of the regular file `from`: by reflink where
- * the file system can, else (may_link) as a hard link, else as a copy. *how tells.
+ * the file system can, else (may_link) as a hard link, else as a copy. *how tells. `tick` may be
+ * NULL.
  */
 int uz_clone_file(const char *from, const char *to, bool may_link, enum uz_clone_how *how,
-                  struct uz_error *err);
+                  uz_clone_tick_fn tick, void *cookie, struct uz_error *err);
 
 #endif

@@ -6,13 +6,32 @@
 
 enum { PROOF_ELEMS = 4096 }; /* of each piece */
 
+/* Experts are put together by numbers in names: values that differ do not belong together. */
+static int fail_experts(const struct uz_model *model, const struct uz_rounding *rounding,
+                        struct uz_error *err)
+{
+    uint32_t file = model->places[rounding->worst_storage].file;
+    return uz_fail_at(
+        err, UZ_MISMATCH, model->files[file], UZ_NO_OFFSET,
+        "holds other weights than the low-precision copy of %s (the name tells the "
+        "expert): %.0f%% of its rounded masters differ; in all, %llu of %llu elements "
+        "compared; files of different ranks or saves are mixed",
+        model->tensors[rounding->worst_tensor].name, rounding->worst_share * 100,
+        (unsigned long long)rounding->n_differ, (unsigned long long)rounding->n_compared);
+}
+
 int uz_check_doubts(const struct uz_model *model, const struct uz_zero_info *info,
                     struct uz_notes *notes, struct uz_error *err)
 {
     struct uz_rounding rounding;
-    if (!info->round_robin && !info->steps_differ)
+    bool doubtful = info->round_robin || info->steps_differ;
+    if (!doubtful && !info->has_experts)
         return UZ_OK;
     UZ_TRY(uz_check_rounding(model, PROOF_ELEMS, &rounding, err));
+    if (!doubtful && rounding.n_differ > 0)
+        return fail_experts(model, &rounding, err);
+    if (!doubtful)
+        return UZ_OK;
     if (rounding.n_differ > 0)
         return uz_fail(err, UZ_MISMATCH,
                        "the fp32 weights do not belong to the low-precision ones: of %llu elements "

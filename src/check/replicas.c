@@ -124,11 +124,12 @@ static int compare_layer(void *cookie, uint64_t number, unsigned worker, struct 
     return UZ_OK;
 }
 
-static int set_up(struct job *job, unsigned threads, struct uz_error *err)
+static int set_up(struct job *job, uint32_t tensor, unsigned threads, struct uz_error *err)
 {
     UZ_TRY(uz_alloc(&job->layers, job->model->n_layers, sizeof *job->layers, err));
     for (uint32_t i = 0; i < job->model->n_layers; i++)
-        if (job->model->layers[i].op == UZ_LAYER_EQUAL && job->model->layers[i].n_pieces > 0)
+        if (job->model->layers[i].op == UZ_LAYER_EQUAL && job->model->layers[i].n_pieces > 0 &&
+            (tensor == UZ_NONE || tensor == job->model->layers[i].tensor))
             job->layers[job->n_layers++] = i;
     UZ_TRY(uz_alloc(&job->comparers, threads, sizeof *job->comparers, err));
     for (unsigned i = 0; i < threads; i++) {
@@ -141,15 +142,16 @@ static int set_up(struct job *job, unsigned threads, struct uz_error *err)
     return UZ_OK;
 }
 
-int uz_check_replicas(const struct uz_model *model, unsigned threads, uint64_t buffer_nbytes,
-                      struct uz_error *err)
+/* `tensor` is UZ_NONE for all of them. */
+static int check(const struct uz_model *model, uint32_t tensor, unsigned threads,
+                 uint64_t buffer_nbytes, struct uz_error *err)
 {
     struct job job = {.model = model, .buffer_nbytes = buffer_nbytes};
     if (model->n_layers == 0)
         return UZ_OK;
     int rc = uz_check_pieces(model, err);
     if (rc == UZ_OK)
-        rc = set_up(&job, threads, err);
+        rc = set_up(&job, tensor, threads, err);
     if (rc == UZ_OK)
         rc = uz_parallel(threads, job.n_layers, compare_layer, NULL, &job, err);
     for (unsigned i = 0; job.comparers && i < threads; i++) {
@@ -161,4 +163,17 @@ int uz_check_replicas(const struct uz_model *model, unsigned threads, uint64_t b
     free(job.comparers);
     free(job.layers);
     return rc;
+}
+
+int uz_check_replicas(const struct uz_model *model, unsigned threads, uint64_t buffer_nbytes,
+                      struct uz_error *err)
+{
+    return check(model, UZ_NONE, threads, buffer_nbytes, err);
+}
+
+int uz_check_replicas_of(const struct uz_model *model, uint32_t tensor, unsigned threads,
+                         uint64_t buffer_nbytes, struct uz_error *err)
+{
+    return model->tensors[tensor].n_layers > 0 ? check(model, tensor, threads, buffer_nbytes, err)
+                                               : UZ_OK;
 }

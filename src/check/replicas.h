@@ -21,4 +21,8 @@ bool uz_model_has_layers(const struct uz_model *model);
 int uz_check_replicas(const struct uz_model *model, unsigned threads, uint64_t buffer_nbytes,
                       struct uz_error *err);
 
+/* The same for the layers of one tensor. */
+int uz_check_replicas_of(const struct uz_model *model, uint32_t tensor, unsigned threads,
+                         uint64_t buffer_nbytes, struct uz_error *err);
+
 #endif

@@ -94,8 +94,13 @@ static int compare_tensor(struct comparer *c, uint32_t index, struct uz_error *e
     const struct uz_piece *pieces = &c->model->pieces[tensor->first_piece];
     bool packed = is_packed(c->model, pieces, tensor->n_pieces) ||
                   is_packed(c->model, &c->model->lp_pieces[tensor->lp], tensor->n_lp);
-    for (uint64_t i = 0; !packed && i < tensor->n_pieces; i++)
+    uint32_t storage = 0;
+    for (uint64_t i = 0; !packed && i < tensor->n_pieces; i++) {
+        uint64_t before = n_differ;
         UZ_TRY(compare_piece(c, tensor, &pieces[i], &n_compared, &n_differ, err));
+        if (before == 0 && n_differ > 0)
+            storage = pieces[i].storage;
+    }
     c->rounding->n_compared += n_compared;
     c->rounding->n_differ += n_differ;
     c->rounding->n_packed += packed;
@@ -103,6 +108,7 @@ static int compare_tensor(struct comparer *c, uint32_t index, struct uz_error *e
     if (share > c->rounding->worst_share) {
         c->rounding->worst_share = share;
         c->rounding->worst_tensor = index;
+        c->rounding->worst_storage = storage;
     }
     return UZ_OK;
 }

@@ -9,11 +9,12 @@
 
 /* What a comparison found. */
 struct uz_rounding {
-    uint64_t n_compared;   /* elements */
-    uint64_t n_differ;     /* elements whose rounded master is not the low-precision copy */
-    uint32_t worst_tensor; /* the tensor with the largest share of differing elements */
-    double worst_share;    /* that share, 0 to 1 */
-    uint64_t n_packed;     /* parameters passed over: they are compressed */
+    uint64_t n_compared;    /* elements */
+    uint64_t n_differ;      /* elements whose rounded master is not the low-precision copy */
+    uint32_t worst_tensor;  /* the tensor with the largest share of differing elements */
+    double worst_share;     /* that share, 0 to 1 */
+    uint32_t worst_storage; /* the storage of its first piece with such elements */
+    uint64_t n_packed;      /* parameters passed over: they are compressed */
 };
 
 /*

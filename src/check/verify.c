@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include "base/parallel.h"
+#include "check/replicas.h"
 #include "check/verify_run.h"
 #include "zero/read.h"
+
+enum { REPLICA_NBYTES = 1024 * 1024 }; /* compared at a time */
 
 struct uz_verification {
     struct uz_verify_run run;
@@ -24,6 +27,29 @@ void uz_verify_options_default(struct uz_verify_options *options)
  * The reader that conversions use must be content, too: it proves that each tensor is covered
  * exactly. What it says of a layout it does not join is a note.
  */
+static bool any_packed(const struct uz_model *model)
+{
+    for (size_t i = 0; i < model->n_places; i++)
+        if (model->places[i].packing)
+            return true;
+    return false;
+}
+
+/* Whether ranks that hold the same elements hold the same values; not where they are compressed. */
+static int compare_replicas(struct uz_verify_run *run, const struct uz_model *model,
+                            struct uz_error *err)
+{
+    struct uz_error why = {0};
+    struct uz_where where = UZ_NOWHERE;
+    if (!run->options->data || any_packed(model))
+        return UZ_OK;
+    int rc = uz_check_replicas(model, run->threads, REPLICA_NBYTES, &why);
+    where.file = run->dir;
+    if (rc == UZ_MISMATCH)
+        return uz_find(&run->findings, UZ_FIND_REPLICAS_DIFFER, &where, err, "%s", why.message);
+    return rc < 0 ? uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err) : UZ_OK;
+}
+
 static int join(struct uz_verify_run *run, struct uz_error *err)
 {
     struct uz_zero_options options = {.input = run->options->input};
@@ -38,15 +64,17 @@ static int join(struct uz_verify_run *run, struct uz_error *err)
     options.input.tag = NULL;
     int rc = uz_zero_read(run->dir, &options, &model, &info, &notes, &why);
     run->joined = rc == UZ_OK;
-    if (rc == UZ_OK)
-        uz_model_free(&model);
     uz_zero_info_free(&info);
     uz_notes_free(&notes);
+    if (rc == UZ_OK) {
+        rc = compare_replicas(run, &model, err);
+        uz_model_free(&model);
+        return rc;
+    }
     where.file = *why.file ? why.file : run->dir;
     if (rc == UZ_UNSUPPORTED)
         return uz_find(&run->findings, UZ_FIND_UNSUPPORTED, &where, err, "%s", why.message);
-    return rc == UZ_OK ? UZ_OK
-                       : uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err);
+    return uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err);
 }
 
 static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
@@ -157,6 +185,7 @@ void uz_verification_free(struct uz_verification *v)
     for (uint32_t mp = 0; mp < v->run.n_mp && v->run.mp_ranks; mp++) {
         free(v->run.mp_ranks[mp].part_sizes);
         uz_params_free(&v->run.mp_ranks[mp].params);
+        uz_experts_free(&v->run.mp_ranks[mp].experts);
         uz_model_free(&v->run.mp_ranks[mp].model);
     }
     free(v->run.mp_ranks);

@@ -146,6 +146,14 @@ static int agree_on_worlds(struct uz_verify_run *run, struct ballot *ballot, str
     return count_votes(run, ballot, UZ_FIND_MIXED_WORLDS, "partition_count is", err);
 }
 
+/* The partitions that a group must be cut into: as many as there are ranks, but for experts. */
+static uint64_t wanted_count(const struct uz_verify_run *run, const struct uz_record *record,
+                             size_t g)
+{
+    const struct uz_mp_rank *mp = &run->mp_ranks[record->shard.mp];
+    return mp->is_known && g < mp->params.n_groups ? uz_verify_parts(run, mp, g) : run->world;
+}
+
 /* Partition counts must be the world that the model states record. */
 static int check_partition_counts(struct uz_verify_run *run, struct uz_error *err)
 {
@@ -153,11 +161,12 @@ static int check_partition_counts(struct uz_verify_run *run, struct uz_error *er
         const struct uz_optim_shard *optim = &run->records[i].optim;
         struct uz_where where = uz_record_where(&run->records[i]);
         for (size_t g = 0; run->world && run->records[i].has_optim && g < optim->n_groups; g++)
-            if (optim->groups[g].partition_count != run->world) {
+            if (optim->groups[g].partition_count != wanted_count(run, &run->records[i], g)) {
                 UZ_TRY(uz_find(&run->findings, UZ_FIND_MIXED_WORLDS, &where, err,
-                               "partition_count of group %zu is %llu, but there are %llu "
-                               "data-parallel ranks",
+                               "partition_count of group %zu is %llu, but it is cut over %llu of "
+                               "%llu data-parallel ranks",
                                g, (unsigned long long)optim->groups[g].partition_count,
+                               (unsigned long long)wanted_count(run, &run->records[i], g),
                                (unsigned long long)run->world));
                 break;
             }

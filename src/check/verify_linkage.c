@@ -51,7 +51,10 @@ static uint64_t size_on(const struct shards *s, size_t g, uint64_t rank)
  */
 static uint64_t find_size(const struct shards *s, size_t g, uint64_t total)
 {
-    uint64_t n_ranks = s->run->world > 1 ? s->run->world - 1 : 1;
+    uint64_t n_parts = uz_verify_parts(s->run, s->mp, g);
+    if (s->mp->params.group_ranks[g].ep > 1 && n_parts == 1)
+        return size_on(s, g, 0) ? size_on(s, g, 0) : uz_partition_size(total, 1);
+    uint64_t n_ranks = s->run->world > 1 ? s->run->world - s->run->world / n_parts : 1;
     uint64_t best = 0, best_n = 0;
     for (uint64_t i = 0; i < n_ranks && 2 * best_n <= n_ranks; i++) {
         uint64_t size = size_on(s, g, i), n = 0;
@@ -62,7 +65,7 @@ static uint64_t find_size(const struct shards *s, size_t g, uint64_t total)
             best_n = n;
         }
     }
-    return best_n > 0 ? best : uz_partition_size(total, s->run->world);
+    return best_n > 0 ? best : uz_partition_size(total, n_parts);
 }
 
 static bool fits(const struct uz_optim_group *part, struct uz_partition_books books)
@@ -106,9 +109,10 @@ static int check_part(const struct shards *s, size_t g, uint64_t rank, uint64_t 
         UZ_TRY(uz_find(findings, UZ_FIND_LINKAGE, &where, err,
                        "param_alignment_paddings of group %zu are not those of %s", g,
                        s->first->shard.name));
-    if (fits_any(&record->optim, part, total, size, s->run->world, rank))
+    uint64_t ep_rank, number = uz_verify_part(s->run, s->mp, g, rank, &ep_rank);
+    if (fits_any(&record->optim, part, total, size, uz_verify_parts(s->run, s->mp, g), number))
         return UZ_OK;
-    struct uz_partition_books books = uz_books_of_each_rank(total, size, rank);
+    struct uz_partition_books books = uz_books_of_each_rank(total, size, number);
     return uz_find(findings, UZ_FIND_LINKAGE, &where, err,
                    "group %zu does not add up: this rank stores %llu elements and records %llu of "
                    "padding; by param_shapes (%llu elements in partitions of %llu) it has %llu and "
@@ -126,12 +130,13 @@ static int check_group(const struct shards *s, size_t g, struct uz_error *err)
                                  params->numels + params->group_first[g],
                                  s->first->optim.groups[g].alignment, NULL, &total, err));
     uint64_t size = find_size(s, g, total);
-    if (!uz_mul_u64(size, s->run->world, &sum) || sum < total || sum > INT64_MAX) {
+    uint64_t n_parts = uz_verify_parts(s->run, s->mp, g);
+    if (!uz_mul_u64(size, n_parts, &sum) || sum < total || sum > INT64_MAX) {
         struct uz_where where = uz_record_where(s->first);
         return uz_find(&s->run->findings, UZ_FIND_LINKAGE, &where, err,
                        "group %zu does not add up: param_shapes has %llu elements, %llu partitions "
                        "of %llu hold less",
-                       g, (unsigned long long)total, (unsigned long long)s->run->world,
+                       g, (unsigned long long)total, (unsigned long long)n_parts,
                        (unsigned long long)size);
     }
     s->mp->part_sizes[g] = size;
@@ -170,15 +175,17 @@ static int check_parts(const struct shards *s, struct uz_error *err)
     const struct uz_params *params = &s->mp->params;
     struct uz_where where = uz_record_where(s->first);
     uint64_t used = 0;
-    size_t g = 0;
+    size_t g = 0, of = 0; /* sub-group of the shards, and group of param_shapes */
     for (size_t p = 0; p < params->group_first[params->n_groups]; p++) {
-        uint64_t part = uz_ceil_div(params->numels[p], s->run->world);
+        while (p >= params->group_first[of + 1])
+            of++;
+        uint64_t part = uz_ceil_div(params->numels[p], uz_verify_parts(s->run, s->mp, of));
         while (part > 0 && g < first->n_groups && used == first->groups[g].fp32.numel) {
             g++;
             used = 0;
         }
         if (part > 0 && (g == first->n_groups || first->groups[g].fp32.numel - used < part)) {
-            where.tensor = s->mp->model.tensors[p].name;
+            where.tensor = params->names[p];
             return uz_find(&s->run->findings, UZ_FIND_LINKAGE, &where, err,
                            "does not add up: the parameter needs %llu elements of every rank, "
                            "sub-group %zu has fewer left",

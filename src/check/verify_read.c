@@ -207,13 +207,48 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
 
 /* ---- What model-parallel ranks have in common ---- */
 
-static int read_params(struct uz_mp_rank *mp, const struct uz_torch_file *file,
-                       struct uz_error *why)
+static bool has_experts(const struct uz_torch_file *file)
 {
-    const struct uz_node *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
-    if (!shapes || uz_node_is_none(shapes))
+    const struct uz_node *root = uz_torch_root(file);
+    return uz_node_list(uz_node_get(root, "ds_autoep_layers")) || uz_node_get(root, "num_experts");
+}
+
+/* False if the expert files are not what they should be, which the reader tells (uz_zero_read). */
+static bool read_experts(const struct uz_verify_run *run, struct uz_mp_rank *mp, uint32_t number,
+                         const struct uz_torch_file *file)
+{
+    const struct uz_limits *limits = &run->options->input.limits;
+    struct uz_topology topology;
+    struct uz_topology_request where = {.path = run->dir, .max_shards = limits->max_shards};
+    struct uz_experts_request request = {
+        .topology = &topology,
+        .mp = number,
+        .file = file,
+        .model = &mp->model,
+        .limits = limits,
+        .partitioned = run->is_stage3,
+        .flat_groups = !run->is_stage3,
+    };
+    bool read = uz_topology_open(&topology, &where, NULL) == UZ_OK &&
+                uz_experts_read(&mp->experts, &request, NULL) == UZ_OK;
+    uz_topology_free(&topology);
+    return read;
+}
+
+static int read_params(const struct uz_verify_run *run, struct uz_mp_rank *mp, uint32_t number,
+                       const struct uz_torch_file *file, struct uz_error *why)
+{
+    struct uz_params_source source = {
+        .file = file,
+        .param_shapes = uz_node_get(uz_torch_root(file), "param_shapes"),
+        .experts = &mp->experts,
+    };
+    if (!source.param_shapes || uz_node_is_none(source.param_shapes))
         return UZ_OK; /* stage 0 */
-    UZ_TRY(uz_params_read(&mp->params, &mp->model, file, shapes, why));
+    uz_node_u64(uz_node_get(uz_torch_root(file), "dp_world_size"), &source.world);
+    if (has_experts(file) && !read_experts(run, mp, number, file))
+        return UZ_OK;
+    UZ_TRY(uz_params_read(&mp->params, &mp->model, &source, why));
     mp->is_known = true;
     return UZ_OK;
 }
@@ -232,9 +267,10 @@ static int read_mp_rank(struct uz_verify_run *run, const struct uz_record *recor
     if (uz_torch_open(&file, record->path, &run->options->input.limits, NULL) < 0)
         return UZ_OK;
     uz_params_free(&mp->params);
+    uz_experts_free(&mp->experts);
     uz_model_free(&mp->model);
     int rc = uz_model_init(&mp->model, &run->options->input.limits, err);
-    if (rc == UZ_OK && read_params(mp, file, &why) < 0)
+    if (rc == UZ_OK && read_params(run, mp, record->shard.mp, file, &why) < 0)
         rc = uz_find_failure(&run->findings, UZ_FIND_LINKAGE, &where, &why, err);
     uz_torch_close(file);
     return rc;

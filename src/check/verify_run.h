@@ -40,6 +40,7 @@ struct uz_record {
 struct uz_mp_rank {
     bool is_known; /* its model states could be read and list parameters */
     struct uz_model model;
+    struct uz_experts experts;
     struct uz_params params;
     uint64_t *part_sizes; /* of each group of ZeRO 1 and 2, padding included; 0: unknown */
 };
@@ -61,6 +62,36 @@ struct uz_verify_run {
     uint64_t n_checked_nbytes, n_values, n_compared;
     bool joined;
 };
+
+/* How the ranks share a parameter group: those of experts are cut over a part of them. */
+static inline struct uz_expert_ranks uz_verify_split(const struct uz_verify_run *run,
+                                                     const struct uz_mp_rank *mp, size_t group)
+{
+    struct uz_expert_ranks split = mp->params.group_ranks[group];
+    split.dp = run->world;
+    return split;
+}
+
+/* Partitions that a group is cut into. */
+static inline uint64_t uz_verify_parts(const struct uz_verify_run *run, const struct uz_mp_rank *mp,
+                                       size_t group)
+{
+    uint64_t n = run->world / mp->params.group_ranks[group].ep;
+    return n ? n : 1;
+}
+
+/* Which of a group's partitions a data-parallel rank has, and of which expert-parallel rank. */
+static inline uint64_t uz_verify_part(const struct uz_verify_run *run, const struct uz_mp_rank *mp,
+                                      size_t group, uint64_t rank, uint64_t *ep_rank)
+{
+    struct uz_expert_ranks split = uz_verify_split(run, mp, group);
+    uint64_t part;
+    *ep_rank = 0;
+    if (split.ep <= 1 || split.dp < split.ep)
+        return rank;
+    uz_expert_place(&split, rank, ep_rank, &part);
+    return part;
+}
 
 static inline struct uz_where uz_record_where(const struct uz_record *record)
 {

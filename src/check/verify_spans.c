@@ -41,7 +41,8 @@ int uz_lp_names_make(const struct uz_verify_run *run, struct uz_map ***names, st
             return uz_fail_nomem(err, sizeof **names);
         for (size_t i = 0; i < run->n_records; i++) {
             const struct uz_shard_file *shard = &run->records[i].shard;
-            bool fits = (shard->kind == UZ_SHARD_MODEL && shard->mp == mp) ||
+            bool is_whole = shard->kind == UZ_SHARD_MODEL || shard->kind == UZ_SHARD_EXPERT;
+            bool fits = (is_whole && shard->mp == mp) ||
                         (shard->kind == UZ_SHARD_LAYER && shard->mp == mp % tp);
             if (fits && !run->records[i].is_copy)
                 UZ_TRY(add_names(&run->records[i], i, (*names)[mp], err));
@@ -115,7 +116,8 @@ static int add_partition(const struct maker *m, size_t g, const struct uz_flat_v
                          const char *state, const uint64_t *offsets, struct uz_error *err)
 {
     const struct uz_mp_rank *mp = &m->run->mp_ranks[m->record->shard.mp];
-    uint64_t part_size = mp->part_sizes[g], start = m->record->shard.dp * part_size;
+    uint64_t ep_rank, part = uz_verify_part(m->run, mp, g, m->record->shard.dp, &ep_rank);
+    uint64_t part_size = mp->part_sizes[g], start = part * part_size;
     uint64_t size = view->numel < part_size ? view->numel : part_size;
     size_t first = mp->params.group_first[g];
     for (size_t p = 0; p < uz_params_in_group(&mp->params, g); p++) {
@@ -124,7 +126,10 @@ static int add_partition(const struct maker *m, size_t g, const struct uz_flat_v
         uint64_t numel = mp->params.numels[first + p];
         if (!uz_hp_fragment(offsets[p], numel, start, size, &fragment))
             continue;
-        UZ_TRY(add(m, view, fragment.hp.start, fragment.hp.numel, mp->model.tensors[first + p].name,
+        uint32_t tensor = mp->params.tensors[first + p];
+        if (!mp->params.stacks[first + p])
+            tensor += (uint32_t)ep_rank;
+        UZ_TRY(add(m, view, fragment.hp.start, fragment.hp.numel, mp->model.tensors[tensor].name,
                    state, &span, err));
         if (!state)
             link_lp(m, span, fragment.lp.start, numel);
@@ -183,10 +188,14 @@ static int add_stage3(const struct maker *m, struct uz_error *err)
 {
     const struct uz_optim_shard *optim = &m->record->optim;
     const struct uz_params *params = &m->run->mp_ranks[m->record->shard.mp].params;
-    uint64_t used = 0;
-    size_t g = 0;
+    const struct uz_mp_rank *mp = &m->run->mp_ranks[m->record->shard.mp];
+    uint64_t used = 0, ep_rank;
+    size_t g = 0, of = 0; /* sub-group of the shards, and group of param_shapes */
     for (size_t p = 0; p < params->group_first[params->n_groups]; p++) {
-        uint64_t part = uz_ceil_div(params->numels[p], m->run->world), start, n_real;
+        while (p >= params->group_first[of + 1])
+            of++;
+        uint64_t n_parts = uz_verify_parts(m->run, mp, of);
+        uint64_t part = uz_ceil_div(params->numels[p], n_parts), start, n_real;
         while (part > 0 && g < optim->n_groups && used == optim->groups[g].fp32.numel) {
             g++;
             used = 0;
@@ -195,7 +204,9 @@ static int add_stage3(const struct maker *m, struct uz_error *err)
             continue;
         if (g == optim->n_groups || optim->groups[g].fp32.numel - used < part)
             return UZ_OK; /* does not add up, which was told */
-        uz_ceil_split(params->numels[p], m->run->world, m->record->shard.dp, &start, &n_real);
+        uz_ceil_split(params->numels[p], n_parts,
+                      uz_verify_part(m->run, mp, of, m->record->shard.dp, &ep_rank), &start,
+                      &n_real);
         UZ_TRY(add_part3(m, g, used, (uint32_t)p, n_real, err));
         used += part;
     }

@@ -252,14 +252,8 @@ static int run(struct uz_consolidation *job, const struct request *request, stru
 
 static int fail(const struct request *request, const struct uz_error *err)
 {
-    int code = EXIT_TROUBLE;
-    if (err->status == UZ_CANCELLED)
-        message("%s: interrupted: nothing was changed", request->out);
-    else
-        code = message_failure(err);
-    if (request->talk.json && json_print_failure(command.name, err) < 0)
-        message("out of memory");
-    return code;
+    return json_report_failure(command.name, request->talk.json, "interrupted: nothing was changed",
+                               err);
 }
 
 static int report(const struct request *request, const struct uz_consolidate_summary *summary,

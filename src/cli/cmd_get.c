@@ -14,6 +14,8 @@
 #include "cli/message.h"
 #include "cli/opts.h"
 #include "cli/opts_input.h"
+#include "cli/progress.h"
+#include "cli/signals.h"
 #include "cli/text.h"
 
 enum option_id { OPT_STATE = OPTS_NO_LETTER, OPT_DTYPE, OPT_SLICE };
@@ -25,7 +27,7 @@ static const struct opts_row rows[] = {
     {OPT_DTYPE, "dtype", "TYPE", "fp32, bf16, fp16 (default: as stored)"},
     {OPT_SLICE, "slice", "RANGES",
      "a part, as numpy writes it: 0 or 2:10 or ::2 for\n"
-     "each dimension, commas between"},
+     "each dimension, commas between; steps are positive"},
     {'o', "output", "FILE",
      "write it to FILE.npy or FILE.safetensors, or (-) as\n"
      ".npy to standard output"},
@@ -97,7 +99,7 @@ static const struct opts_command command = {
         "      'import io, sys, numpy; print(numpy.load(io.BytesIO(sys.stdin.buffer.read())))'\n"
         "      a corner of it\n",
     .outro = "\n"
-             "Exit codes: 0 done; 2 wrong usage; 3 trouble: no such tensor, state or rank, or a\n"
+             "Exit codes: 0 done; 2 wrong usage; 3 trouble: no such tensor or state, or a\n"
              "checkpoint that is unreadable, damaged or not supported.\n",
     .groups = groups,
     .n_groups = sizeof groups / sizeof groups[0],
@@ -136,10 +138,8 @@ static int read_arguments(struct request *request, int argc, char **argv)
 
 static int fail(const struct request *request, const struct uz_error *err)
 {
-    int code = message_failure(err);
-    if (request->talk.json && json_print_failure(command.name, err) < 0)
-        message("out of memory");
-    return code;
+    return json_report_failure(command.name, request->talk.json, "interrupted: nothing was changed",
+                               err);
 }
 
 /* ---- What is told ---- */
@@ -214,13 +214,31 @@ static bool ends_with(const char *text, const char *end)
     return n > n_end && !strcmp(text + n - n_end, end);
 }
 
-static int write_output(struct uz_got *got, const struct request *request, struct uz_error *err)
+static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
+{
+    progress_draw(cookie, nbytes_done, nbytes_total);
+    return signals_pending() != 0;
+}
+
+static int write_array(struct uz_got *got, const struct request *request, struct progress *progress,
+                       struct uz_error *err)
 {
     bool npy = !ends_with(request->output, ".safetensors");
     if (!strcmp(request->output, "-"))
-        return uz_got_write(got, STDOUT_FILENO, UZ_ARRAY_NPY, "standard output", err);
+        return uz_got_write(got, STDOUT_FILENO, UZ_ARRAY_NPY, "standard output", on_progress,
+                            progress, err);
     return uz_got_save(got, request->output, npy ? UZ_ARRAY_NPY : UZ_ARRAY_SAFETENSORS,
-                       request->force, err);
+                       request->force, on_progress, progress, err);
+}
+
+static int write_output(struct uz_got *got, const struct request *request, struct uz_error *err)
+{
+    struct progress progress;
+    progress_start(&progress, !request->talk.quiet && !request->talk.json);
+    signals_catch();
+    int rc = write_array(got, request, &progress, err);
+    progress_clear(&progress);
+    return rc;
 }
 
 static int give(struct uz_got *got, const struct request *request)

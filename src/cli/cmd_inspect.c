@@ -95,10 +95,7 @@ static int read_arguments(struct request *request, int argc, char **argv)
 
 static int fail(const struct request *request, const struct uz_error *err)
 {
-    int code = message_failure(err);
-    if (request->talk.json && json_print_failure(command.name, err) < 0)
-        message("out of memory");
-    return code;
+    return json_report_failure(command.name, request->talk.json, "interrupted", err);
 }
 
 static int show_line(void *cookie, const struct uz_tree_line *line)

@@ -234,12 +234,8 @@ static int show(const struct request *request)
 {
     struct uz_fragment_map *map;
     struct uz_error err;
-    if (uz_fragment_map_new(&map, request->checkpoint, &request->options, &err) < 0) {
-        int code = message_failure(&err);
-        if (request->talk.json && json_print_failure(command.name, &err) < 0)
-            message("out of memory");
-        return code;
-    }
+    if (uz_fragment_map_new(&map, request->checkpoint, &request->options, &err) < 0)
+        return json_report_failure(command.name, request->talk.json, "interrupted", &err);
     int code = tell(request, uz_fragment_map_view(map));
     uz_fragment_map_free(map);
     return code;

@@ -12,6 +12,8 @@
 #include "cli/message.h"
 #include "cli/opts.h"
 #include "cli/opts_input.h"
+#include "cli/progress.h"
+#include "cli/signals.h"
 #include "cli/text.h"
 
 enum option_id { OPT_STATE = OPTS_NO_LETTER };
@@ -66,7 +68,8 @@ static const struct opts_command command = {
         ".safetensors\n"
         "or .pt with one tensor or one of that name): written into the fragments of every rank,\n"
         "the low-precision copy rounded from them, checksums renewed. Training resumes from it.\n"
-        "Files that don't change are shared with the old checkpoint, which stays as it is.\n"
+        "The old checkpoint stays as it is. Files that don't change are shared with it, as hard\n"
+        "links where nothing better works: what writes into one in place changes both.\n"
         "\n"
         "Examples:\n"
         "  unzero get ckpt lm_head.weight -o w.npy       # change w.npy with numpy, then\n"
@@ -115,10 +118,8 @@ static int read_arguments(struct request *request, int argc, char **argv)
 
 static int fail(const struct request *request, const struct uz_error *err)
 {
-    int code = message_failure(err);
-    if (request->talk.json && json_print_failure(command.name, err) < 0)
-        message("out of memory");
-    return code;
+    return json_report_failure(command.name, request->talk.json, "interrupted: nothing was changed",
+                               err);
 }
 
 static void tell(const struct request *request, const struct uz_set_summary *summary)
@@ -133,9 +134,10 @@ static void tell(const struct request *request, const struct uz_set_summary *sum
     if (request->options.dry_run)
         return;
     text_print(stdout, request->output);
-    printf(": %s shared with the old checkpoint (%" PRIu64 " hard links), %" PRIu64 " copied\n",
-           text_count(summary->n_files_shared, "file").text, summary->n_files_linked,
-           summary->n_files_copied);
+    printf(": %s written, ", text_count(summary->n_files_changed, "file").text);
+    printf("%" PRIu64 " shared with the old checkpoint (%s)", summary->n_files_shared,
+           text_count(summary->n_files_linked, "hard link").text);
+    printf(", %" PRIu64 " copied\n", summary->n_files_copied);
 }
 
 static int tell_json(const struct request *request, const struct uz_set_summary *summary)
@@ -163,8 +165,14 @@ static int tell_json(const struct request *request, const struct uz_set_summary 
 
 static int report(const struct request *request, const struct uz_set_summary *summary)
 {
-    if (summary->n_overflows > 0)
-        message_warning("values are too large for a dtype they are stored in and became infinite");
+    char text[128];
+    if (summary->n_overflows > 0) {
+        snprintf(text, sizeof text,
+                 "%" PRIu64
+                 " values are too large for a dtype they are stored in and became infinite",
+                 summary->n_overflows);
+        message_warning(text);
+    }
     if (request->talk.json) {
         if (tell_json(request, summary) == 0)
             return EXIT_DONE;
@@ -174,6 +182,22 @@ static int report(const struct request *request, const struct uz_set_summary *su
     if (!request->talk.quiet)
         tell(request, summary);
     return EXIT_DONE;
+}
+
+static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
+{
+    progress_draw(cookie, nbytes_done, nbytes_total);
+    return signals_pending() != 0;
+}
+
+static int run(struct uz_setting *job, const struct request *request, struct uz_error *err)
+{
+    struct progress progress;
+    progress_start(&progress, !request->talk.quiet && !request->talk.json);
+    signals_catch();
+    int rc = uz_setting_run(job, on_progress, &progress, err);
+    progress_clear(&progress);
+    return rc;
 }
 
 static int set(const struct request *request)
@@ -186,7 +210,7 @@ static int set(const struct request *request)
     const struct uz_set_summary *summary = uz_setting_summary(job);
     for (size_t i = 0; i < summary->n_warnings; i++)
         message_warning(summary->warnings[i]);
-    int rc = request->options.dry_run ? UZ_OK : uz_setting_run(job, &err);
+    int rc = request->options.dry_run ? UZ_OK : run(job, request, &err);
     int code = rc < 0 ? fail(request, &err) : report(request, summary);
     uz_setting_free(job);
     return code;

@@ -114,14 +114,7 @@ static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total
 
 static int fail(const struct request *request, const struct uz_error *err)
 {
-    int code = EXIT_TROUBLE;
-    if (err->status == UZ_CANCELLED)
-        message("%s: interrupted", request->path);
-    else
-        code = message_failure(err);
-    if (request->format == FORMAT_JSON && json_print_failure(command.name, err) < 0)
-        message("out of memory");
-    return code;
+    return json_report_failure(command.name, request->format == FORMAT_JSON, "interrupted", err);
 }
 
 static int print(const struct request *request, const struct report_verify *report)

@@ -16,6 +16,7 @@ typedef int (*command_fn)(int argc, char **argv);
 
 int cmd_consolidate(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_get(int argc, char **argv);
 int cmd_map(int argc, char **argv);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/command.h"
+#include "cli/message.h"
 #include "cli/text.h"
 
 enum { SCHEMA = 1, ALL_DIGITS = 17 };
@@ -85,7 +87,7 @@ int json_finish(const struct json *b, cJSON *root)
     return 0;
 }
 
-int json_print_failure(const char *command, const struct uz_error *err)
+static int print_failure(const char *command, const struct uz_error *err)
 {
     struct json b = {0};
     cJSON *root = json_start(&b, command);
@@ -99,4 +101,17 @@ int json_print_failure(const char *command, const struct uz_error *err)
         json_put(&b, error, "offset", cJSON_CreateNull());
     json_put(&b, root, "error", error);
     return json_finish(&b, root);
+}
+
+int json_report_failure(const char *command, bool json, const char *interrupted,
+                        const struct uz_error *err)
+{
+    int code = EXIT_TROUBLE;
+    if (err->status == UZ_CANCELLED)
+        message("%s", interrupted);
+    else
+        code = message_failure(err);
+    if (json && print_failure(command, err) < 0)
+        message("out of memory");
+    return code;
 }

@@ -44,8 +44,12 @@ void json_put_texts(struct json *b, cJSON *to, const char *key, const char *cons
 /* Prints the object in one line and frees it. Returns 0, or -1 if memory ran out anywhere. */
 int json_finish(const struct json *b, cJSON *root);
 
-/* Prints what a failure of `command` looks like: {..., "error": {status, message, file, offset}}.
+/*
+ * Says what failed, on standard error and (`json`) also as JSON on standard output:
+ * {..., "error": {status, message, file, offset}}. `interrupted` is what is said of UZ_CANCELLED.
+ * Returns the exit code.
  */
-int json_print_failure(const char *command, const struct uz_error *err);
+int json_report_failure(const char *command, bool json, const char *interrupted,
+                        const struct uz_error *err);
 
 #endif

@@ -22,6 +22,7 @@ static const struct {
     command_fn run;
 } commands[] = {
     {"consolidate", "join the shards into whole weights (safetensors)", cmd_consolidate},
+    {"diff", "compare two checkpoints or weight files by values", cmd_diff},
     {"inspect", "say what a checkpoint or weight file is", cmd_inspect},
     {"get", "one tensor: its values, or what they are like", cmd_get},
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},

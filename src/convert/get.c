@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
+#include "check/replicas.h"
 #include "convert/find_tensor.h"
 #include "convert/got.h"
 
@@ -49,6 +50,11 @@ static void drop_other_places(struct uz_model *model, uint32_t tensor)
         bool wanted = false;
         for (uint64_t k = 0; k < t->n_pieces && !wanted; k++)
             wanted = model->pieces[t->first_piece + k].storage == i;
+        for (uint32_t l = 0; l < t->n_layers; l++) {
+            const struct uz_layer *layer = &model->layers[t->first_layer + l];
+            for (uint64_t k = 0; k < layer->n_pieces && !wanted; k++)
+                wanted = model->layer_pieces[layer->first_piece + k].storage == i;
+        }
         if (!wanted)
             model->places[i].packing = UZ_PACKED_STORED;
     }
@@ -69,6 +75,7 @@ static int open_got(struct uz_got *got, const char *checkpoint, const char *name
     drop_other_places(&got->model, got->tensor);
     UZ_TRY(uz_spool_open(&got->spool, &got->model, options->scratch_dir, got->threads,
                          &options->input.limits, err));
+    UZ_TRY(uz_check_replicas_of(&got->model, got->tensor, got->threads, UZ_GOT_BLOCK_NBYTES, err));
     return uz_fetch_init(&got->fetch, &got->model, UZ_GOT_BLOCK_NBYTES, FD_SLOTS, err);
 }
 

@@ -141,7 +141,14 @@ static int write_all(int fd, const void *bytes, size_t nbytes, const char *what,
     return UZ_OK;
 }
 
-static int write_elems(struct uz_got *got, int fd, const char *what, struct uz_error *err)
+/* Who is told how far it is. */
+struct listener {
+    uz_progress_fn progress; /* NULL: nobody */
+    void *cookie;
+};
+
+static int write_elems(struct uz_got *got, int fd, const char *what, struct listener listener,
+                       struct uz_error *err)
 {
     size_t size = uz_dtype_size(got->info.dtype);
     uint64_t at_once = UZ_GOT_BLOCK_NBYTES / size;
@@ -153,13 +160,16 @@ static int write_elems(struct uz_got *got, int fd, const char *what, struct uz_e
         rc = uz_got_read(got, first, n, block, err);
         if (rc == UZ_OK)
             rc = write_all(fd, block, (size_t)n * size, what, err);
+        if (rc == UZ_OK && listener.progress &&
+            listener.progress(listener.cookie, (first + n) * size, got->info.numel * size))
+            rc = uz_fail(err, UZ_CANCELLED, "cancelled");
     }
     free(block);
     return rc;
 }
 
-int uz_got_write(struct uz_got *got, int fd, enum uz_array_format format, const char *what,
-                 struct uz_error *err)
+static int write_array(struct uz_got *got, int fd, enum uz_array_format format, const char *what,
+                       struct listener listener, struct uz_error *err)
 {
     char *head;
     size_t head_nbytes;
@@ -167,16 +177,22 @@ int uz_got_write(struct uz_got *got, int fd, enum uz_array_format format, const 
     UZ_TRY(make_head(&got->info, format, &head, &head_nbytes, err));
     int rc = write_all(fd, head, head_nbytes, what, err);
     free(head);
-    return rc == UZ_OK ? write_elems(got, fd, what, err) : rc;
+    return rc == UZ_OK ? write_elems(got, fd, what, listener, err) : rc;
+}
+
+int uz_got_write(struct uz_got *got, int fd, enum uz_array_format format, const char *what,
+                 uz_progress_fn progress, void *cookie, struct uz_error *err)
+{
+    return write_array(got, fd, format, what, (struct listener){progress, cookie}, err);
 }
 
 static int write_file(struct uz_got *got, const char *path, enum uz_array_format format,
-                      struct uz_error *err)
+                      struct listener listener, struct uz_error *err)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return uz_fail_errno(err, errno, path, "cannot be opened");
-    int rc = uz_got_write(got, fd, format, path, err);
+    int rc = write_array(got, fd, format, path, listener, err);
     if (close(fd) < 0 && rc == UZ_OK)
         rc = uz_fail_errno(err, errno, path, "cannot be written");
     return rc;
@@ -184,12 +200,13 @@ static int write_file(struct uz_got *got, const char *path, enum uz_array_format
 
 /* Staged as every output is: the file has its name when all of it is there. */
 static int save_staged(struct uz_got *got, const struct uz_stage_options *options,
-                       const struct uz_out *out, enum uz_array_format format, struct uz_error *err)
+                       const struct uz_out *out, enum uz_array_format format,
+                       struct listener listener, struct uz_error *err)
 {
     struct uz_stage *stage;
     UZ_TRY(uz_stage_check(options, out, err));
     UZ_TRY(uz_stage_open(&stage, options, out, err));
-    int rc = write_file(got, uz_stage_paths(stage)[0], format, err);
+    int rc = write_file(got, uz_stage_paths(stage)[0], format, listener, err);
     if (rc == UZ_OK)
         rc = uz_stage_commit(stage, err);
     uz_stage_close(stage);
@@ -197,7 +214,7 @@ static int save_staged(struct uz_got *got, const struct uz_stage_options *option
 }
 
 int uz_got_save(struct uz_got *got, const char *path, enum uz_array_format format, bool force,
-                struct uz_error *err)
+                uz_progress_fn progress, void *cookie, struct uz_error *err)
 {
     struct uz_target_path target;
     char *head = NULL;
@@ -212,7 +229,7 @@ int uz_got_save(struct uz_got *got, const char *path, enum uz_array_format forma
                                    .nbytes = head_nbytes +
                                              got->info.numel * uz_dtype_size(got->info.dtype)};
         struct uz_out out = {.files = &file, .n_files = 1};
-        rc = save_staged(got, &options, &out, format, err);
+        rc = save_staged(got, &options, &out, format, (struct listener){progress, cookie}, err);
     }
     uz_target_path_free(&target);
     free(head);

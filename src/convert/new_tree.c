@@ -28,8 +28,7 @@ static bool ends_with(const char *text, const char *end)
 
 /* ---- The folder ---- */
 
-/* malloc'ed folder that `out` is in; NULL without memory. */
-static char *parent_of(const char *out)
+char *uz_new_tree_parent(const char *out)
 {
     size_t n = strlen(out);
     while (n > 1 && out[n - 1] == '/')
@@ -46,7 +45,7 @@ int uz_new_tree_check(const char *out, struct uz_error *err)
     struct stat st;
     if (lstat(out, &st) == 0)
         return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET, "exists; give the name of a new folder");
-    char *parent = parent_of(out);
+    char *parent = uz_new_tree_parent(out);
     if (!parent)
         return uz_fail_nomem(err, strlen(out));
     int rc = UZ_OK;
@@ -112,7 +111,8 @@ int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
 
 /* ---- Files ---- */
 
-static int copy_content(struct uz_content *content, int fd, const char *to, struct uz_error *err)
+static int copy_content(const struct uz_new_tree *tree, struct uz_content *content, int fd,
+                        const char *to, struct uz_error *err)
 {
     unsigned char *block;
     int rc = UZ_OK;
@@ -124,19 +124,22 @@ static int copy_content(struct uz_content *content, int fd, const char *to, stru
         if (rc == UZ_OK)
             rc = uz_pwrite_all(fd, block, n, done, to, err);
         done += n;
+        if (rc == UZ_OK && tree->tick && tree->tick(tree->tick_cookie, n))
+            rc = uz_fail(err, UZ_CANCELLED, "cancelled");
     }
     free(block);
     return rc;
 }
 
 /* What was compressed whole becomes a plain file: it will be changed in place. */
-static int unpack(const char *from, const char *to, struct uz_error *err)
+static int unpack(const struct uz_new_tree *tree, const char *from, const char *to,
+                  struct uz_error *err)
 {
     struct uz_content *content;
     UZ_TRY(uz_content_open(&content, from, err));
     int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     int rc = fd < 0 ? uz_fail_errno(err, errno, to, "cannot be made")
-                    : copy_content(content, fd, to, err);
+                    : copy_content(tree, content, fd, to, err);
     if (fd >= 0 && close(fd) < 0 && rc == UZ_OK)
         rc = uz_fail_errno(err, errno, to, "cannot be written");
     uz_content_close(content);
@@ -148,9 +151,9 @@ static int add_changed(struct uz_new_tree *tree, const char *from, char *to, str
     enum uz_clone_how how;
     tree->n_changed++;
     if (!ends_with(to, ".zst"))
-        return uz_clone_file(from, to, false, &how, err);
+        return uz_clone_file(from, to, false, &how, tree->tick, tree->tick_cookie, err);
     to[strlen(to) - strlen(".zst")] = '\0';
-    return unpack(from, to, err);
+    return unpack(tree, from, to, err);
 }
 
 static int add_file(struct uz_new_tree *tree, const char *from, char *to, bool changed,
@@ -161,7 +164,7 @@ static int add_file(struct uz_new_tree *tree, const char *from, char *to, bool c
         return UZ_OK; /* another folder had it first */
     if (changed)
         return add_changed(tree, from, to, err);
-    UZ_TRY(uz_clone_file(from, to, true, &how, err));
+    UZ_TRY(uz_clone_file(from, to, true, &how, tree->tick, tree->tick_cookie, err));
     tree->n_reflinked += how == UZ_CLONE_REFLINK;
     tree->n_linked += how == UZ_CLONE_LINK;
     tree->n_copied += how == UZ_CLONE_COPY;
@@ -290,7 +293,7 @@ static int remove_entry(const FTSENT *entry, struct uz_error *err)
 
 static int sync_parent(const char *out, struct uz_error *err)
 {
-    char *parent = parent_of(out);
+    char *parent = uz_new_tree_parent(out);
     if (!parent)
         return uz_fail_nomem(err, strlen(out));
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

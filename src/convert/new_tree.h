@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <unzero/consolidate.h>
+
+#include "base/clone.h"
 #include "base/error.h"
 
 /* True for a file that will be changed and so must be the new checkpoint's own. */
@@ -16,8 +19,13 @@ struct uz_new_tree {
         staging; /* folder beside `out`, with latest and the tag folder; removed if not committed */
     char *tag_dir; /* in it */
     const char *out;
+    uz_clone_tick_fn tick; /* called for each block that is copied; set after opening; NULL: none */
+    void *tick_cookie;
     uint64_t n_changed, n_reflinked, n_linked, n_copied;
 };
+
+/* malloc'ed folder that `out` is to be in; NULL without memory. */
+char *uz_new_tree_parent(const char *out);
 
 /* UZ_ARG if `out` exists or cannot be made; touches nothing. */
 int uz_new_tree_check(const char *out, struct uz_error *err);

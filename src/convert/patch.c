@@ -23,23 +23,37 @@ struct patch {
     unsigned char *block, *swapped;
 };
 
-struct uz_patch_pieces uz_patch_pieces_of(const struct uz_model *model, uint32_t index)
+bool uz_patch_set_of(const struct uz_model *model, uint32_t index, uint32_t k,
+                     struct uz_patch_set *set)
 {
     const struct uz_tensor *tensor = &model->tensors[index];
-    struct uz_patch_pieces pieces = {.items = {&model->pieces[tensor->first_piece], NULL},
-                                     .n = {tensor->n_pieces, 0}};
-    if (tensor->lp != UZ_NONE) {
-        pieces.items[1] = &model->lp_pieces[tensor->lp];
-        pieces.n[1] = 1;
+    if (k == 0) {
+        *set = (struct uz_patch_set){&model->pieces[tensor->first_piece], tensor->n_pieces, false};
+    } else if (k <= tensor->n_layers) {
+        const struct uz_layer *layer = &model->layers[tensor->first_layer + k - 1];
+        *set =
+            (struct uz_patch_set){&model->layer_pieces[layer->first_piece], layer->n_pieces, false};
+    } else if (k == tensor->n_layers + 1 && tensor->lp != UZ_NONE) {
+        *set = (struct uz_patch_set){&model->lp_pieces[tensor->lp], tensor->n_lp, true};
+    } else {
+        return false;
     }
-    return pieces;
+    return true;
 }
 
-bool uz_patch_is_joined(const struct uz_model *model, uint32_t tensor)
+const char *uz_patch_obstacle(const struct uz_model *model, uint32_t index)
 {
-    (void)model;
-    (void)tensor;
-    return false;
+    const struct uz_tensor *tensor = &model->tensors[index];
+    struct uz_patch_set set;
+    if (tensor->is_mean)
+        return "it is the mean of what several ranks keep";
+    for (uint32_t k = 0; uz_patch_set_of(model, index, k, &set); k++)
+        for (uint64_t i = 0; i < set.n; i++)
+            if (set.pieces[i].map && uz_divides(set.pieces[i].map->divisor))
+                return "a rank keeps it scaled";
+    if (tensor->n_layers > 0 && tensor->lp != UZ_NONE)
+        return "several model-parallel ranks keep it, each with a low-precision copy of its own";
+    return NULL;
 }
 
 /* ---- Writing ---- */
@@ -81,16 +95,17 @@ static int write_run(struct patch *patch, const struct uz_values *values, bool l
 static int write_pieces(struct patch *patch, const struct uz_values *values, bool lp,
                         struct uz_error *err)
 {
-    struct uz_patch_pieces pieces = uz_patch_pieces_of(patch->model, patch->tensor);
-    uint64_t numel = patch->model->tensors[patch->tensor].numel;
-    for (uint64_t i = 0; i < pieces.n[lp]; i++) {
-        const struct uz_piece *piece = &pieces.items[lp][i];
-        struct uz_runs runs;
-        struct uz_run run;
-        uz_runs_begin(&runs, piece, 0, numel);
-        while (uz_runs_next(&runs, &run))
-            UZ_TRY(write_run(patch, values, lp, &patch->model->places[piece->storage], &run, err));
-    }
+    const struct uz_model *model = patch->model;
+    struct uz_patch_set set;
+    for (uint32_t k = 0; uz_patch_set_of(model, patch->tensor, k, &set); k++)
+        for (uint64_t i = 0; i < set.n && set.lp == lp; i++) {
+            struct uz_runs runs;
+            struct uz_run run;
+            uz_runs_begin(&runs, &set.pieces[i], 0, model->tensors[patch->tensor].numel);
+            while (uz_runs_next(&runs, &run))
+                UZ_TRY(
+                    write_run(patch, values, lp, &model->places[set.pieces[i].storage], &run, err));
+        }
     return UZ_OK;
 }
 
@@ -107,39 +122,47 @@ static int is_zip(const char *path, bool *zip, struct uz_error *err)
     return rc;
 }
 
-/* The storages of one file that hold a part of the tensor, by their first bytes. */
+/*
+ * Where the storages of one file that hold a part of the tensor begin; `offsets` (NULL: they are
+ * counted only) has room for all pieces.
+ */
+static size_t list_offsets(const struct patch *patch, uint32_t file, uint64_t *offsets)
+{
+    struct uz_patch_set set;
+    size_t n = 0;
+    for (uint32_t k = 0; uz_patch_set_of(patch->model, patch->tensor, k, &set); k++)
+        for (uint64_t i = 0; i < set.n; i++) {
+            const struct uz_place *place = &patch->model->places[set.pieces[i].storage];
+            if (place->file != file)
+                continue;
+            if (offsets)
+                offsets[n] = place->offset;
+            n++;
+        }
+    return n;
+}
+
 static int renew_file(const struct patch *patch, uint32_t file, struct uz_error *err)
 {
-    struct uz_patch_pieces pieces = uz_patch_pieces_of(patch->model, patch->tensor);
+    size_t n = list_offsets(patch, file, NULL);
     uint64_t *offsets;
-    size_t n = 0;
     bool zip;
+    if (n == 0)
+        return UZ_OK;
     UZ_TRY(is_zip(patch->model->files[file], &zip, err));
     if (!zip)
         return UZ_OK; /* the container before 1.6 has no checksums */
-    UZ_TRY(uz_alloc(&offsets, pieces.n[0] + pieces.n[1], sizeof *offsets, err));
-    for (unsigned set = 0; set < 2; set++)
-        for (uint64_t i = 0; i < pieces.n[set]; i++) {
-            const struct uz_place *place = &patch->model->places[pieces.items[set][i].storage];
-            if (place->file == file && place->nbytes > 0)
-                offsets[n++] = place->offset;
-        }
-    int rc = n > 0 ? uz_zip_renew_crcs(patch->model->files[file], offsets, n, err) : UZ_OK;
+    UZ_TRY(uz_alloc(&offsets, n, sizeof *offsets, err));
+    list_offsets(patch, file, offsets);
+    int rc = uz_zip_renew_crcs(patch->model->files[file], offsets, n, err);
     free(offsets);
     return rc;
 }
 
 static int renew_all(const struct patch *patch, struct uz_error *err)
 {
-    for (uint32_t file = 0; file < patch->model->n_files; file++) {
-        struct uz_patch_pieces pieces = uz_patch_pieces_of(patch->model, patch->tensor);
-        bool has = false;
-        for (unsigned set = 0; set < 2; set++)
-            for (uint64_t i = 0; i < pieces.n[set] && !has; i++)
-                has = patch->model->places[pieces.items[set][i].storage].file == file;
-        if (has)
-            UZ_TRY(renew_file(patch, file, err));
-    }
+    for (uint32_t file = 0; file < patch->model->n_files; file++)
+        UZ_TRY(renew_file(patch, file, err));
     return UZ_OK;
 }
 

@@ -15,16 +15,25 @@ struct uz_values {
     uint32_t tensor;
 };
 
-/* Where a tensor is kept: [0] itself, [1] its low-precision copy. */
-struct uz_patch_pieces {
-    const struct uz_piece *items[2];
-    uint64_t n[2];
+/* Pieces that hold all of a tensor, of its low-precision copy, or of a replica. */
+struct uz_patch_set {
+    const struct uz_piece *pieces;
+    uint64_t n;
+    bool lp;
 };
 
-struct uz_patch_pieces uz_patch_pieces_of(const struct uz_model *model, uint32_t tensor);
+/*
+ * Set number k of those that a tensor is kept in (0: its own, then replicas, then the low-precision
+ * copy); false behind the last.
+ */
+bool uz_patch_set_of(const struct uz_model *model, uint32_t tensor, uint32_t k,
+                     struct uz_patch_set *set);
 
-/* True if the tensor's values come from more than one set of pieces. */
-bool uz_patch_is_joined(const struct uz_model *model, uint32_t tensor);
+/*
+ * Why a tensor's values cannot be written back, in words; NULL if they can: they are a mean or
+ * scaled, or there are low-precision copies that the model does not know of.
+ */
+const char *uz_patch_obstacle(const struct uz_model *model, uint32_t tensor);
 
 /*
  * Writes the values into the files of the model, which are this caller's alone, converted to the

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -89,18 +90,17 @@ static int check_tensor(const struct uz_setting *job, struct uz_error *err)
     const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
     if (tensor->role == UZ_ROLE_BUFFER && job->zero.stage == 3 && job->zero.dp_world_size > 1)
         return refuse(job, "every rank of ZeRO-3 keeps a copy of a buffer", err);
-    if (uz_patch_is_joined(&job->model, job->tensor))
-        return refuse(job, "several ranks keep it whole, or its mean is taken", err);
-    return UZ_OK;
+    const char *obstacle = uz_patch_obstacle(&job->model, job->tensor);
+    return obstacle ? refuse(job, obstacle, err) : UZ_OK;
 }
 
 static int mark_changed(struct uz_setting *job, struct uz_error *err)
 {
-    struct uz_patch_pieces pieces = uz_patch_pieces_of(&job->model, job->tensor);
+    struct uz_patch_set set;
     UZ_TRY(uz_alloc(&job->changed, job->model.n_files, sizeof *job->changed, err));
-    for (unsigned set = 0; set < 2; set++)
-        for (uint64_t i = 0; i < pieces.n[set]; i++) {
-            const struct uz_place *place = &job->model.places[pieces.items[set][i].storage];
+    for (uint32_t k = 0; uz_patch_set_of(&job->model, job->tensor, k, &set); k++)
+        for (uint64_t i = 0; i < set.n; i++) {
+            const struct uz_place *place = &job->model.places[set.pieces[i].storage];
             if (place->packing == UZ_PACKED_DEFLATE)
                 return uz_fail_at(err, UZ_UNSUPPORTED, job->model.files[place->file], UZ_NO_OFFSET,
                                   "has compressed zip entries, which cannot be changed in place");
@@ -133,12 +133,33 @@ static int read_checkpoint(struct uz_setting *job, const char *path,
     return uz_zero_read(path, &zero, model, info, &job->notes, err);
 }
 
+/* A new checkpoint inside the old one's tag folder would have to hold itself. */
+static int refuse_inside(const struct uz_setting *job, struct uz_error *err)
+{
+    for (size_t i = 0; i < job->model.n_files; i++) {
+        char *file = realpath(job->model.files[i], NULL), *parent = uz_new_tree_parent(job->out);
+        char *place = parent ? realpath(parent, NULL) : NULL;
+        size_t n = file ? (size_t)(uz_path_name(file) - file) : 0;
+        bool inside = file && place && n > 1 && !strncmp(file, place, n - 1) &&
+                      (place[n - 1] == '/' || place[n - 1] == '\0');
+        free(file);
+        free(parent);
+        free(place);
+        if (inside)
+            return uz_fail_at(
+                err, UZ_ARG, job->out, UZ_NO_OFFSET,
+                "lies inside the tag folder of the old checkpoint; give another place");
+    }
+    return UZ_OK;
+}
+
 static int plan(struct uz_setting *job, const char *values, struct uz_error *err)
 {
     job->notes.strict = job->options.input.strict;
     UZ_TRY(uz_new_tree_check(job->out, err));
     UZ_TRY(
         read_checkpoint(job, job->checkpoint, &job->options.input, &job->model, &job->zero, err));
+    UZ_TRY(refuse_inside(job, err));
     UZ_TRY(uz_find_tensor(&job->model, job->name, job->options.state, &job->tensor, err));
     UZ_TRY(check_tensor(job, err));
     UZ_TRY(open_values(job, values, err));
@@ -251,17 +272,49 @@ static int change(struct uz_setting *job, const struct uz_new_tree *tree, struct
     return rc;
 }
 
-int uz_setting_run(struct uz_setting *job, struct uz_error *err)
+/* How far it is, in bytes of the files that change. */
+struct listener {
+    uz_progress_fn progress;
+    void *cookie;
+    uint64_t done, total;
+};
+
+static int on_copied(void *cookie, uint64_t nbytes)
+{
+    struct listener *listener = cookie;
+    listener->done += nbytes;
+    if (listener->total < listener->done)
+        listener->total = listener->done; /* others had to be copied, too */
+    return listener->progress(listener->cookie, listener->done, listener->total);
+}
+
+static uint64_t changed_nbytes(const struct uz_setting *job)
+{
+    uint64_t sum = 0;
+    struct stat st;
+    for (size_t i = 0; i < job->model.n_files; i++)
+        if (job->changed[i] && stat(job->model.files[i], &st) == 0)
+            sum += (uint64_t)st.st_size;
+    return sum;
+}
+
+int uz_setting_run(struct uz_setting *job, uz_progress_fn progress, void *cookie,
+                   struct uz_error *err)
 {
     struct uz_new_tree tree;
+    struct listener listener = {progress, cookie, 0, changed_nbytes(job)};
     uz_error_clear(err);
     int rc = uz_new_tree_open(&tree, job->out, job->zero.tag, err);
+    tree.tick = progress ? on_copied : NULL;
+    tree.tick_cookie = &listener;
     if (rc == UZ_OK)
         rc = add_dirs(job, &tree, err);
     if (rc == UZ_OK)
         rc = add_root(job, &tree, err);
     if (rc == UZ_OK)
         rc = change(job, &tree, err);
+    if (rc == UZ_OK && progress && progress(cookie, listener.total, listener.total))
+        rc = uz_fail(err, UZ_CANCELLED, "cancelled");
     if (rc == UZ_OK)
         rc = uz_new_tree_commit(&tree, err);
     job->summary.n_files_shared = tree.n_reflinked + tree.n_linked;

@@ -3,6 +3,7 @@
 #ifndef UZ_LAYOUT_SPLIT_H
 #define UZ_LAYOUT_SPLIT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -26,6 +27,21 @@ static inline void uz_ceil_split(uint64_t numel, uint64_t world, uint64_t rank, 
     *start = lo;
     *n_real = numel - lo < part ? numel - lo : part;
 }
+
+/*
+ * How the dp ranks are dealt out to expert-parallel ranks: every expert is held by dp / ep of them,
+ * which cut its parameters into as many partitions. DeepSpeed (utils/groups.py) puts ranks e,
+ * e + ep, e + 2 * ep, ... into expert-parallel rank e, or with use_data_before_expert_parallelism
+ * blocks of dp / ep that follow one another. `ep` divides `dp`.
+ */
+struct uz_expert_ranks {
+    uint64_t dp, ep;
+    bool data_first;
+};
+
+/* The expert-parallel rank of a rank, and which of its partitions the rank holds. */
+void uz_expert_place(const struct uz_expert_ranks *ranks, uint64_t rank, uint64_t *ep_rank,
+                     uint64_t *part);
 
 /*
  * DeepSpeed's round robin (zero_optimization.round_robin_gradients) puts parameter i of a group of

@@ -74,6 +74,7 @@ static size_t zip64_nbytes(const struct entry *entry)
     return EXTRA_HEADER_NBYTES + (entry->large ? 16U : 0U) + (entry->far ? 8U : 0U);
 }
 
+/* PyTorch leaves the second size 0 in local headers; readers that look there had better find it. */
 static void put_zip64(struct uz_bytes *to, const struct entry *entry)
 {
     size_t nbytes = zip64_nbytes(entry);

@@ -44,6 +44,13 @@ static int check_same_names(const struct uz_torch_file *file, const struct uz_di
                       "frozen_param_shapes and frozen_param_fragments name different parameters");
 }
 
+static bool is_of_expert(const struct uz_experts *experts, const struct uz_node *key)
+{
+    struct uz_expert_name found;
+    return key->kind == UZ_NODE_STR &&
+           uz_expert_find(experts, key->u.text.data, key->u.text.nbytes, &found);
+}
+
 static int add_one(struct uz_torch_file *file, uint32_t file_index, int stage,
                    struct uz_model *model, const struct uz_pair *shape_pair,
                    const struct uz_pair *fragment_pair, struct uz_error *err)
@@ -74,7 +81,8 @@ static int add_one(struct uz_torch_file *file, uint32_t file_index, int stage,
 }
 
 int uz_frozen_add(struct uz_frozen *frozen, struct uz_torch_file *file, uint32_t file_index,
-                  int stage, struct uz_model *model, struct uz_error *err)
+                  int stage, const struct uz_experts *experts, struct uz_model *model,
+                  struct uz_error *err)
 {
     const struct uz_dict *shapes = dict_of(file, "frozen_param_shapes");
     const struct uz_dict *fragments = dict_of(file, "frozen_param_fragments");
@@ -82,15 +90,23 @@ int uz_frozen_add(struct uz_frozen *frozen, struct uz_torch_file *file, uint32_t
     if (!shapes || !fragments)
         return UZ_OK;
     UZ_TRY(check_same_names(file, shapes, fragments, err));
-    for (size_t i = 0; i < shapes->n; i++)
+    for (size_t i = 0; i < shapes->n; i++) {
+        bool is_expert = is_of_expert(experts, shapes->pairs[i].key);
+        if (is_expert && stage == 3)
+            return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(file), UZ_NO_OFFSET,
+                              "frozen experts under ZeRO 3 are not supported");
+        if (is_expert)
+            continue;
         UZ_TRY(
             add_one(file, file_index, stage, model, &shapes->pairs[i], &fragments->pairs[i], err));
-    frozen->n = shapes->n;
+        frozen->n++;
+    }
     return UZ_OK;
 }
 
-int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_model *model,
-                            struct uz_notes *notes, struct uz_error *err)
+int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_experts *experts,
+                            const struct uz_model *model, struct uz_notes *notes,
+                            struct uz_error *err)
 {
     const struct uz_dict *shapes = dict_of(file, "frozen_param_shapes");
     size_t n_absent = 0, n_listed = 0, used = 0;
@@ -98,7 +114,7 @@ int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_mo
     for (size_t i = 0; shapes && i < shapes->n; i++) {
         const struct uz_node *key = shapes->pairs[i].key;
         uint32_t tensor;
-        if (key->kind != UZ_NODE_STR ||
+        if (key->kind != UZ_NODE_STR || is_of_expert(experts, key) ||
             uz_model_find(model, key->u.text.data, key->u.text.nbytes, &tensor))
             continue;
         n_absent++;

@@ -6,6 +6,7 @@
 #include "base/notes.h"
 #include "layout/model.h"
 #include "torch/file.h"
+#include "zero/experts.h"
 #include "zero/optim_shard.h"
 
 /* The frozen parameters of a checkpoint: tensors [first_tensor, first_tensor + n) of the model. */
@@ -17,17 +18,19 @@ struct uz_frozen {
 /*
  * Adds the frozen parameters of the first model-states file (file number file_index) that have
  * data there: under ZeRO-2 whole, with their pieces; under ZeRO-3 without pieces, to be joined from
- * the ranks' slices.
+ * the ranks' slices. Those of experts are in files of their own and are passed over.
  */
 int uz_frozen_add(struct uz_frozen *frozen, struct uz_torch_file *file, uint32_t file_index,
-                  int stage, struct uz_model *model, struct uz_error *err);
+                  int stage, const struct uz_experts *experts, struct uz_model *model,
+                  struct uz_error *err);
 
 /*
  * Warns of frozen parameters whose shapes are listed but whose data is nowhere
  * (exclude_frozen_parameters); to be called when the module has been read.
  */
-int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_model *model,
-                            struct uz_notes *notes, struct uz_error *err);
+int uz_frozen_report_absent(const struct uz_torch_file *file, const struct uz_experts *experts,
+                            const struct uz_model *model, struct uz_notes *notes,
+                            struct uz_error *err);
 
 /*
  * Reads the slices that one ZeRO-3 rank of `world` holds; `slices` has room for frozen->n. Each has

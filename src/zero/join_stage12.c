@@ -9,9 +9,13 @@
 #include "zero/optim_state.h"
 #include "zero/source.h"
 
-/* One group while it is joined. */
+/* One group while it is joined: one flat buffer, or with experts one of each expert-parallel rank.
+ */
 struct group {
     size_t index;
+    size_t first_param;
+    struct uz_expert_ranks split;
+    uint64_t n_parts; /* partitions that a buffer is cut into */
     uint64_t n_params;
     const uint64_t *numels;
     uint64_t *offsets;  /* of the parameters in the flat buffer */
@@ -34,13 +38,13 @@ static int mismatch(const struct uz_model *model, const struct uz_ranks *ranks, 
 static int find_part_size(struct group *group, const struct uz_model *model,
                           const struct uz_ranks *ranks, struct uz_error *err)
 {
-    uint64_t by_rule = uz_partition_size(group->total, ranks->world);
+    uint64_t by_rule = uz_partition_size(group->total, group->n_parts);
     const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
     group->part_size = first->has_padding ? first->fp32.numel + first->padding : by_rule;
     if (ranks->shards[0].bf16_optimizer)
         group->part_size = first->fp32.numel;
     uint64_t sum;
-    if (!uz_mul_u64(group->part_size, ranks->world, &sum) || sum > INT64_MAX)
+    if (!uz_mul_u64(group->part_size, group->n_parts, &sum) || sum > INT64_MAX)
         return mismatch(model, ranks, 0, err, "the partitions of a group are beyond 63 bits");
     if (sum >= group->total && (first->has_padding || group->part_size == by_rule))
         return UZ_OK;
@@ -48,7 +52,7 @@ static int find_part_size(struct group *group, const struct uz_model *model,
                       "group %zu does not add up: param_shapes has %llu elements, %llu partitions "
                       "of %llu hold %llu",
                       group->index, (unsigned long long)group->total,
-                      (unsigned long long)ranks->world, (unsigned long long)group->part_size,
+                      (unsigned long long)group->n_parts, (unsigned long long)group->part_size,
                       (unsigned long long)sum);
 }
 
@@ -63,11 +67,14 @@ static int check_partition(const struct group *group, const struct uz_model *mod
                            const struct uz_ranks *ranks, uint64_t rank, struct uz_error *err)
 {
     const struct uz_optim_group *part = &ranks->shards[rank].groups[group->index];
-    struct uz_partition_books books = uz_books_of_each_rank(group->total, group->part_size, rank);
+    uint64_t ep_rank, number;
+    uz_expert_place(&group->split, rank, &ep_rank, &number);
+    struct uz_partition_books books = uz_books_of_each_rank(group->total, group->part_size, number);
     if (ranks->shards[rank].bf16_optimizer)
-        books = uz_books_of_bf16_optimizer(group->total, group->part_size, ranks->world, rank);
+        books = uz_books_of_bf16_optimizer(group->total, group->part_size, group->n_parts, number);
     if (fits_books(part, books) ||
-        fits_books(part, uz_books_of_last_rank(group->total, group->part_size, ranks->world, rank)))
+        fits_books(part,
+                   uz_books_of_last_rank(group->total, group->part_size, group->n_parts, number)))
         return UZ_OK;
     return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]], UZ_NO_OFFSET,
                       "group %zu does not add up: rank %llu stores %llu elements and records %llu "
@@ -94,14 +101,17 @@ static uint64_t first_param_after(const struct group *group, uint64_t start)
 }
 
 /*
- * The pieces that a rank's partition, or one of its states, gives to the group's parameters, which
- * are the tensors from first_tensor on.
+ * The pieces that a rank's partition, or one of its states, gives to the group's parameters, whose
+ * tensors begin at first_tensor.
  */
-static int add_rank(const struct group *group, struct uz_model *model, const struct uz_ranks *ranks,
-                    uint64_t rank, const struct uz_flat_view *view, uint32_t state,
-                    uint32_t first_tensor, struct uz_error *err)
+static int add_rank(const struct group *group, struct uz_model *model,
+                    const struct uz_params *params, const struct uz_ranks *ranks, uint64_t rank,
+                    const struct uz_flat_view *view, uint32_t state, uint32_t first_tensor,
+                    struct uz_error *err)
 {
-    uint64_t start = rank * group->part_size;
+    uint64_t ep_rank, part;
+    uz_expert_place(&group->split, rank, &ep_rank, &part);
+    uint64_t start = part * group->part_size;
     uint64_t size = view->numel < group->part_size ? view->numel : group->part_size;
     uint32_t place;
     if (size == 0)
@@ -115,13 +125,13 @@ static int add_rank(const struct group *group, struct uz_model *model, const str
         if (!uz_hp_fragment(group->offsets[p], group->numels[p], start, size, &fragment))
             continue;
         struct uz_piece piece = {
-            .tensor = first_tensor + (uint32_t)p,
             .storage = place,
             .lo = fragment.lp.start,
             .n_elems = fragment.lp.numel,
             .src = view->first + fragment.hp.start,
         };
-        UZ_TRY(uz_model_add_piece(model, &piece, err));
+        UZ_TRY(uz_params_add_piece(params, model, group->index, group->first_param + p, ep_rank,
+                                   first_tensor, &piece, err));
     }
     return UZ_OK;
 }
@@ -148,15 +158,15 @@ static int join_state(const struct group *group, struct uz_model *model,
                       const struct uz_params *params, const struct uz_ranks *ranks,
                       const struct uz_optim_state *state, struct uz_error *err)
 {
-    uint32_t number, first_tensor = (uint32_t)model->n_tensors, tensor;
+    uint32_t number, first_tensor = (uint32_t)model->n_tensors, made;
+    const uint32_t *tensors = &params->group_tensor[group->index];
     UZ_TRY(uz_model_add_state(model, state->name, strlen(state->name), &number, err));
-    for (uint64_t p = 0; p < group->n_params; p++)
-        UZ_TRY(uz_model_add_state_tensor(model, (uint32_t)(params->group_first[group->index] + p),
-                                         number, state->view.dtype, &tensor, err));
+    for (uint32_t tensor = tensors[0]; tensor < tensors[1]; tensor++)
+        UZ_TRY(uz_model_add_state_tensor(model, tensor, number, state->view.dtype, &made, err));
     for (uint64_t rank = 0; rank < ranks->world; rank++) {
         const struct uz_flat_view *view;
         UZ_TRY(uz_ranks_state(ranks, model, rank, group->index, state, &view, err));
-        UZ_TRY(add_rank(group, model, ranks, rank, view, number, first_tensor, err));
+        UZ_TRY(add_rank(group, model, params, ranks, rank, view, number, first_tensor, err));
     }
     return UZ_OK;
 }
@@ -184,11 +194,13 @@ static int join_group(struct group *group, struct uz_model *model, const struct 
     for (uint64_t rank = 0; rank < ranks->world; rank++) {
         UZ_TRY(check_same_layout(group, model, ranks, rank, err));
         UZ_TRY(check_partition(group, model, ranks, rank, err));
-        UZ_TRY(add_rank(group, model, ranks, rank, &ranks->shards[rank].groups[group->index].fp32,
-                        UZ_STATE_WEIGHT, (uint32_t)params->group_first[group->index], err));
+        UZ_TRY(add_rank(group, model, params, ranks, rank,
+                        &ranks->shards[rank].groups[group->index].fp32, UZ_STATE_WEIGHT,
+                        params->group_tensor[group->index], err));
     }
-    for (uint64_t p = 0; p < group->n_params; p++)
-        model->tensors[params->group_first[group->index] + p].dtype = first->fp32.dtype;
+    for (uint32_t tensor = params->group_tensor[group->index];
+         tensor < params->group_tensor[group->index + 1]; tensor++)
+        model->tensors[tensor].dtype = first->fp32.dtype;
     return join_states(group, model, params, ranks, err);
 }
 
@@ -198,6 +210,9 @@ int uz_join_stage12(struct uz_model *model, const struct uz_params *params,
     for (size_t g = 0; g < params->n_groups; g++) {
         struct group group = {
             .index = g,
+            .first_param = params->group_first[g],
+            .split = params->group_ranks[g],
+            .n_parts = uz_params_n_parts(params, g),
             .n_params = uz_params_in_group(params, g),
             .numels = params->numels + params->group_first[g],
         };

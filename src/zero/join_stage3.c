@@ -70,11 +70,32 @@ static int add_lane(struct walk *walk, struct uz_model *model, const struct uz_r
     return UZ_OK;
 }
 
+/* What each rank records of a sub-group's partitions must be what the parameters need. */
+static int check_parts(const struct uz_model *model, const struct uz_ranks *ranks, size_t subgroup,
+                       const struct uz_expert_ranks *split, struct uz_error *err)
+{
+    for (uint64_t rank = 0; rank < ranks->world; rank++) {
+        const struct uz_optim_group *group = &ranks->shards[rank].groups[subgroup];
+        uint64_t ep_rank, part, n_parts = split->dp / split->ep;
+        uz_expert_place(split, rank, &ep_rank, &part);
+        if (group->partition_count == n_parts && (!group->has_part || group->part == part))
+            continue;
+        return uz_fail_at(err, UZ_MISMATCH, model->files[ranks->optim_files[rank]], UZ_NO_OFFSET,
+                          "sub-group %zu is part %llu of %llu (ds_zero_partition_groups), by the "
+                          "experts' ranks it is part %llu of %llu",
+                          subgroup, (unsigned long long)group->part,
+                          (unsigned long long)group->partition_count, (unsigned long long)part,
+                          (unsigned long long)n_parts);
+    }
+    return UZ_OK;
+}
+
 static int enter_subgroup(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
-                          struct uz_error *err)
+                          const struct uz_expert_ranks *split, struct uz_error *err)
 {
     const struct uz_optim_group *first = &ranks->shards[0].groups[walk->subgroup];
     UZ_TRY(check_subgroup(model, ranks, walk->subgroup, err));
+    UZ_TRY(check_parts(model, ranks, walk->subgroup, split, err));
     walk->n_lanes = 0;
     UZ_TRY(add_lane(walk, model, ranks, NULL, err));
     for (size_t i = 0; i < first->n_states; i++)
@@ -98,7 +119,8 @@ static int does_not_add_up(const struct uz_model *model, const struct uz_ranks *
 
 /* Moves to a sub-group with elements left; a part never crosses from one to the next. */
 static int find_room(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
-                     const char *name, uint64_t part, struct uz_error *err)
+                     const struct uz_expert_ranks *split, const char *name, uint64_t part,
+                     struct uz_error *err)
 {
     const struct uz_optim_shard *shard = &ranks->shards[0];
     bool entered = walk->used > 0;
@@ -111,42 +133,75 @@ static int find_room(struct walk *walk, struct uz_model *model, const struct uz_
     if (walk->subgroup == shard->n_groups ||
         shard->groups[walk->subgroup].fp32.numel - walk->used < part)
         return does_not_add_up(model, ranks, walk, name, part, err);
-    return entered ? UZ_OK : enter_subgroup(walk, model, ranks, err);
+    return entered ? UZ_OK : enter_subgroup(walk, model, ranks, split, err);
 }
 
-/* Gives the tensor its piece of every rank's flat tensor of the lane. */
+/* A parameter while it is joined. */
+struct joined {
+    const struct uz_params *params;
+    size_t group, param;
+    const struct uz_expert_ranks *split;
+    uint64_t n_parts; /* that each expert-parallel rank's values are cut into */
+};
+
+/*
+ * Gives the parameter its piece of every rank's flat tensor of the lane; the tensors of its group
+ * begin at first_tensor.
+ */
 static int add_pieces(const struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
-                      size_t lane, uint32_t tensor, struct uz_error *err)
+                      const struct joined *p, size_t lane, uint32_t first_tensor,
+                      struct uz_error *err)
 {
     for (uint64_t rank = 0; rank < ranks->world; rank++) {
         size_t at = lane * ranks->world + rank;
+        uint64_t ep_rank, part;
         struct uz_piece piece = {
-            .tensor = tensor,
             .storage = walk->places[at],
             .src = walk->views[at]->first + walk->used,
         };
-        uz_ceil_split(model->tensors[tensor].numel, ranks->world, rank, &piece.lo, &piece.n_elems);
-        UZ_TRY(uz_model_add_piece(model, &piece, err));
+        uz_expert_place(p->split, rank, &ep_rank, &part);
+        uz_ceil_split(p->params->numels[p->param], p->n_parts, part, &piece.lo, &piece.n_elems);
+        UZ_TRY(uz_params_add_piece(p->params, model, p->group, p->param, ep_rank, first_tensor,
+                                   &piece, err));
     }
     return UZ_OK;
 }
 
 static int join_parameter(struct walk *walk, struct uz_model *model, const struct uz_ranks *ranks,
-                          uint32_t tensor, struct uz_error *err)
+                          const struct joined *p, struct uz_error *err)
 {
-    uint64_t part = uz_ceil_div(model->tensors[tensor].numel, ranks->world);
+    uint64_t part = uz_ceil_div(p->params->numels[p->param], p->n_parts);
+    uint32_t tensor = p->params->tensors[p->param];
+    uint32_t group_tensor = p->params->group_tensor[p->group];
     if (part == 0)
         return UZ_OK;
-    UZ_TRY(find_room(walk, model, ranks, model->tensors[tensor].name, part, err));
+    UZ_TRY(find_room(walk, model, ranks, p->split, model->tensors[tensor].name, part, err));
     model->tensors[tensor].dtype = walk->lanes[0].dtype;
-    UZ_TRY(add_pieces(walk, model, ranks, 0, tensor, err));
+    UZ_TRY(add_pieces(walk, model, ranks, p, 0, group_tensor, err));
     for (size_t lane = 1; lane < walk->n_lanes; lane++) {
         uint32_t state;
         UZ_TRY(uz_model_add_state_tensor(model, tensor, walk->lanes[lane].state,
                                          walk->lanes[lane].dtype, &state, err));
-        UZ_TRY(add_pieces(walk, model, ranks, lane, state, err));
+        UZ_TRY(add_pieces(walk, model, ranks, p, lane, state - (tensor - group_tensor), err));
     }
     walk->used += part;
+    return UZ_OK;
+}
+
+static int join_group(struct walk *walk, struct uz_model *model, const struct uz_params *params,
+                      const struct uz_ranks *ranks, size_t group, struct uz_error *err)
+{
+    for (size_t param = params->group_first[group]; param < params->group_first[group + 1];
+         param++) {
+        struct joined p = {
+            .params = params,
+            .group = group,
+            .param = param,
+            .split = &params->group_ranks[group],
+            .n_parts = uz_params_n_parts(params, group),
+        };
+        UZ_TRY(join_parameter(walk, model, ranks, &p, err));
+    }
     return UZ_OK;
 }
 
@@ -178,13 +233,13 @@ static int check_group_counts(const struct uz_model *model, const struct uz_rank
 }
 
 /* Parameters without elements have no partition to tell their dtype; they follow the others. */
-static void set_empty_dtypes(struct uz_model *model, size_t n_params)
+static void set_empty_dtypes(struct uz_model *model, size_t n_tensors)
 {
     enum uz_dtype dtype = UZ_DTYPE_F32;
-    for (size_t i = 0; i < n_params; i++)
+    for (size_t i = 0; i < n_tensors; i++)
         if (model->tensors[i].numel > 0)
             dtype = model->tensors[i].dtype;
-    for (size_t i = 0; i < n_params; i++)
+    for (size_t i = 0; i < n_tensors; i++)
         if (model->tensors[i].numel == 0)
             model->tensors[i].dtype = dtype;
 }
@@ -192,19 +247,19 @@ static void set_empty_dtypes(struct uz_model *model, size_t n_params)
 int uz_join_stage3(struct uz_model *model, const struct uz_params *params,
                    const struct uz_ranks *ranks, struct uz_error *err)
 {
-    size_t n_params = params->group_first[params->n_groups];
+    size_t n_tensors = params->group_tensor[params->n_groups];
     struct walk walk = {0};
     UZ_TRY(check_group_counts(model, ranks, err));
     int rc = UZ_OK;
-    for (size_t tensor = 0; rc == UZ_OK && tensor < n_params; tensor++)
-        rc = join_parameter(&walk, model, ranks, (uint32_t)tensor, err);
+    for (size_t group = 0; rc == UZ_OK && group < params->n_groups; group++)
+        rc = join_group(&walk, model, params, ranks, group, err);
     if (rc == UZ_OK)
         rc = check_all_used(&walk, model, ranks, err);
     free(walk.places);
     free(walk.views);
     free(walk.lanes);
     UZ_TRY(rc);
-    set_empty_dtypes(model, n_params);
+    set_empty_dtypes(model, n_tensors);
     return UZ_OK;
 }
 

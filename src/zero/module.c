@@ -253,12 +253,45 @@ static int list_same_memory(const struct uz_module_reader *r, const struct uz_ma
     return UZ_OK;
 }
 
+static int text_node(struct uz_arena *arena, const char *text, const struct uz_node **node,
+                     struct uz_error *err)
+{
+    struct uz_node *made;
+    UZ_TRY(uz_arena_alloc(arena, 1, sizeof *made, &made, err));
+    *made = (struct uz_node){.kind = UZ_NODE_STR, .u.text = {text, strlen(text)}};
+    *node = made;
+    return UZ_OK;
+}
+
+/*
+ * Global rank 0 alone lists shared parameters: other model-parallel ranks tie the same names, if
+ * they have them. The texts are that rank's.
+ */
+static int list_others_ties(const struct uz_module_reader *r, const struct uz_map *module,
+                            const struct uz_map *buffers, const struct uz_dict *pairs,
+                            struct ties *ties, struct uz_error *err)
+{
+    const struct uz_model *other = r->ties_of;
+    struct uz_dict shared = {.n = other->n_aliases};
+    UZ_TRY(uz_arena_alloc(r->model->arena, (uint64_t)shared.n + 1, sizeof *shared.pairs,
+                          &shared.pairs, err));
+    for (size_t i = 0; i < shared.n; i++) {
+        const struct uz_alias *alias = &other->aliases[i];
+        UZ_TRY(text_node(r->model->arena, alias->name, &shared.pairs[i].key, err));
+        UZ_TRY(text_node(r->model->arena, other->tensors[alias->tensor].name,
+                         &shared.pairs[i].value, err));
+    }
+    return list_shared(r, module, buffers, pairs, &shared, ties, err);
+}
+
 static int list_ties(const struct uz_module_reader *r, const struct uz_map *module,
                      const struct uz_map *buffers, const struct uz_dict *pairs, struct ties *ties,
                      struct uz_error *err)
 {
     const struct uz_dict *shared =
         uz_node_dict(uz_node_get(uz_torch_root(r->file), "shared_params"));
+    if (r->ties_of && shared && shared->n == 0)
+        return list_others_ties(r, module, buffers, pairs, ties, err);
     if (shared)
         return list_shared(r, module, buffers, pairs, shared, ties, err);
     if (r->kind != UZ_MODULE_MASTERS_UNKNOWN && r->kind != UZ_MODULE_ALONE)
@@ -338,6 +371,9 @@ static int check_buffers(const struct uz_module_reader *r, struct uz_error *err)
     uint32_t tensor;
     for (size_t i = 0; list && i < list->n; i++) {
         const struct uz_text *name = &list->items[i]->u.text;
+        struct uz_expert_name found;
+        if (uz_expert_find(r->experts, name->data, name->nbytes, &found))
+            continue; /* in the expert files */
         if (!uz_model_find(r->model, name->data, name->nbytes, &tensor))
             return uz_fail_at(err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
                               "the buffer %.*s has no data in 'module'", (int)name->nbytes,

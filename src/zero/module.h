@@ -6,6 +6,7 @@
 #include "base/notes.h"
 #include "layout/model.h"
 #include "torch/file.h"
+#include "zero/experts.h"
 
 /* What the module's parameters are. */
 enum uz_module_kind {
@@ -26,6 +27,9 @@ struct uz_module_reader {
     enum uz_module_kind kind;
     struct uz_model *model;
     struct uz_notes *notes;
+    const struct uz_experts *experts; /* whose entries are in files of their own */
+    /* the model of the rank that lists shared parameters, if this one does not; or NULL */
+    const struct uz_model *ties_of;
 };
 
 /*

@@ -20,7 +20,17 @@ struct reader {
     const struct uz_optim_request *request;
     const struct uz_params *params;
     uint64_t rank;
+    size_t *order; /* where each group of rank 0 stands in this file; NULL: at its own place */
 };
+
+/* More groups than this are not looked for by name; they must be in one order on all ranks. */
+enum { MAX_NAMED_GROUPS = 512 };
+
+/* Index of a group of rank 0 in this file's lists. */
+static size_t stored(const struct reader *r, size_t group)
+{
+    return r->order ? r->order[group] : group;
+}
 
 static int fail(const struct reader *r, struct uz_error *err, int status, const char *message)
 {
@@ -33,8 +43,6 @@ static int refuse_by_keys(const struct reader *r, struct uz_error *err)
     static const struct {
         const char *key, *message;
     } refusals[] = {
-        {"ds_zero_partition_groups",
-         "parameter groups partitioned over different ranks (AutoEP) are not supported yet"},
         {"zenflow", "ZenFlow optimizer states are not supported"},
     };
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
@@ -97,8 +105,11 @@ static int read_groups(const struct reader *r, const char *key, struct uz_error 
     }
     UZ_TRY(uz_alloc(&r->shard->groups, groups->n, sizeof *r->shard->groups, err));
     r->shard->n_groups = groups->n;
+    if (r->order && groups->n != r->params->n_groups)
+        return fail(r, err, UZ_MISMATCH, "has not one partition for each of its parameter groups");
     for (size_t g = 0; g < groups->n; g++)
-        UZ_TRY(read_flat_view(r, groups->items[g], key, g, &r->shard->groups[g].fp32, err));
+        UZ_TRY(
+            read_flat_view(r, groups->items[stored(r, g)], key, g, &r->shard->groups[g].fp32, err));
     return UZ_OK;
 }
 
@@ -111,27 +122,98 @@ static bool group_number(const struct uz_node *node, size_t group, uint64_t *val
     return uz_node_u64(node, value);
 }
 
+/* AutoEP under ZeRO 3: over how many ranks each sub-group is cut, and which part this rank has. */
+static int read_partition_groups(const struct reader *r, struct uz_error *err)
+{
+    const struct uz_node *node = uz_node_get(r->state, "ds_zero_partition_groups");
+    const struct uz_seq *list = uz_node_list(node);
+    if (!node || uz_node_is_none(node))
+        return UZ_OK;
+    if (!list || list->n != r->shard->n_groups)
+        return fail(r, err, UZ_CORRUPT, "has no proper 'ds_zero_partition_groups'");
+    for (size_t g = 0; g < list->n; g++) {
+        struct uz_optim_group *group = &r->shard->groups[g];
+        group->has_part = true;
+        if (!uz_node_u64(uz_node_get_small(list->items[g], "partition_count"),
+                         &group->partition_count) ||
+            !uz_node_u64(uz_node_get_small(list->items[g], "partition_rank"), &group->part) ||
+            group->partition_count == 0 || group->part >= group->partition_count)
+            return fail(r, err, UZ_CORRUPT, "has no proper 'ds_zero_partition_groups'");
+    }
+    return UZ_OK;
+}
+
 static int read_partition_counts(const struct reader *r, struct uz_error *err)
 {
     const struct uz_node *counts = uz_node_get(r->state, "partition_count");
     for (size_t g = 0; g < r->shard->n_groups; g++)
-        if (!group_number(counts, g, &r->shard->groups[g].partition_count) ||
+        if (!group_number(counts, stored(r, g), &r->shard->groups[g].partition_count) ||
             r->shard->groups[g].partition_count == 0 ||
             r->shard->groups[g].partition_count > INT32_MAX)
             return fail(r, err, UZ_CORRUPT, "has no proper 'partition_count'");
     return UZ_OK;
 }
 
-/* MoE groups are several flat groups under one set of names. */
-static int refuse_moe(const struct reader *r, const struct uz_node *param_groups,
-                      struct uz_error *err)
+/* The n-th group of that name, counted from 0; the number of groups if there is none. */
+static size_t find_group(const struct uz_seq *groups, const char *name, size_t n)
+{
+    size_t g = 0;
+    for (; g < groups->n; g++)
+        if (uz_node_is_str(uz_node_get_small(groups->items[g], "name"), name) && n-- == 0)
+            break;
+    return g;
+}
+
+/*
+ * Ranks may have the groups of experts in different orders: DeepSpeed makes them from a set of
+ * names (moe/utils.py), whose order depends on the process. Groups of one name keep theirs.
+ */
+static int find_order(struct reader *r, const struct uz_node *param_groups, struct uz_error *err)
 {
     const struct uz_seq *groups = uz_node_list(param_groups);
-    for (size_t g = 0; groups && g < groups->n; g++) {
+    const char *const *names = r->params->group_names;
+    if (!groups || !names || groups->n != r->params->n_groups || groups->n > MAX_NAMED_GROUPS)
+        return UZ_OK;
+    for (size_t g = 0; g < groups->n; g++)
+        if (!names[g])
+            return UZ_OK;
+    UZ_TRY(uz_alloc(&r->order, groups->n, sizeof *r->order, err));
+    for (size_t g = 0; g < groups->n; g++) {
+        size_t before = 0;
+        for (size_t i = 0; i < g; i++)
+            before += !strcmp(names[i], names[g]);
+        r->order[g] = find_group(groups, names[g], before);
+        if (r->order[g] == groups->n)
+            return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
+                              "has no parameter group '%s', which rank 0 has", names[g]);
+    }
+    return UZ_OK;
+}
+
+/*
+ * Groups that the optimizer marks as those of experts must be those that param_shapes gives experts
+ * to, over as many ranks as their name tells (moe/utils.py: "ep_size_<N>").
+ */
+static int check_moe(const struct reader *r, const struct uz_node *param_groups,
+                     struct uz_error *err)
+{
+    const struct uz_seq *groups = uz_node_list(param_groups);
+    for (size_t g = 0; groups && g < groups->n && g < r->params->n_groups; g++) {
         int64_t moe = 0;
-        if (uz_node_int(uz_node_get_small(groups->items[g], "moe"), &moe) && moe)
-            return fail(r, err, UZ_UNSUPPORTED,
-                        "mixture-of-experts (MoE) parameter groups are not supported yet");
+        char want[40];
+        const struct uz_node *name = uz_node_get_small(groups->items[stored(r, g)], "name");
+        uz_node_int(uz_node_get_small(groups->items[stored(r, g)], "moe"), &moe);
+        snprintf(want, sizeof want, "ep_size_%llu",
+                 (unsigned long long)r->params->group_ranks[g].ep);
+        if ((moe != 0) != r->params->group_has_experts[g])
+            return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
+                              "group %zu is %s experts, by param_shapes it is not", g,
+                              moe ? "one of" : "none of");
+        if (moe && name && name->kind == UZ_NODE_STR && !uz_node_is_str(name, want))
+            return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
+                              "group %zu is '%.*s', but its experts are spread over %llu ranks", g,
+                              (int)name->u.text.nbytes, name->u.text.data,
+                              (unsigned long long)r->params->group_ranks[g].ep);
     }
     return UZ_OK;
 }
@@ -167,7 +249,7 @@ static int read_paddings(const struct reader *r, struct uz_error *err)
     const struct uz_node *paddings = uz_node_get(r->state, "group_paddings");
     for (size_t g = 0; paddings && g < r->shard->n_groups; g++) {
         struct uz_optim_group *group = &r->shard->groups[g];
-        group->has_padding = group_number(paddings, g, &group->padding);
+        group->has_padding = group_number(paddings, stored(r, g), &group->padding);
         if (!group->has_padding || group->padding > INT32_MAX)
             return fail(r, err, UZ_CORRUPT, "has no proper 'group_paddings'");
     }
@@ -184,7 +266,7 @@ static int read_alignment(const struct reader *r, struct uz_error *err)
     if (!lists || lists->n != r->shard->n_groups)
         return fail(r, err, UZ_CORRUPT, "has no proper 'param_alignment_paddings'");
     for (size_t g = 0; g < lists->n; g++) {
-        const struct uz_seq *list = uz_node_list(lists->items[g]);
+        const struct uz_seq *list = uz_node_list(lists->items[stored(r, g)]);
         if (!list || list->n != uz_params_in_group(r->params, g))
             return fail(r, err, UZ_MISMATCH,
                         "param_alignment_paddings has not one number for each parameter of its "
@@ -199,6 +281,14 @@ static int read_alignment(const struct reader *r, struct uz_error *err)
     return UZ_OK;
 }
 
+/* Which of a group's partitions this rank has. */
+static uint64_t part_of(const struct reader *r, size_t group)
+{
+    uint64_t ep_rank, part;
+    uz_expert_place(&r->params->group_ranks[group], r->rank, &ep_rank, &part);
+    return part;
+}
+
 /*
  * Size of the partitions of a group: what this rank stores and records, unless it is the last one,
  * which may book more padding than its partition holds (uz_books_of_last_rank). BF16_Optimizer
@@ -207,9 +297,10 @@ static int read_alignment(const struct reader *r, struct uz_error *err)
 static int partition_size(const struct reader *r, size_t g, uint64_t *size, struct uz_error *err)
 {
     const struct uz_optim_group *group = &r->shard->groups[g];
+    uint64_t part = part_of(r, g);
     if (r->shard->bf16_optimizer) {
         *size = group->fp32.numel;
-    } else if (group->has_padding && r->rank + 1 < group->partition_count) {
+    } else if (group->has_padding && part + 1 < group->partition_count) {
         *size = group->fp32.numel + group->padding;
     } else {
         uint64_t total;
@@ -219,7 +310,7 @@ static int partition_size(const struct reader *r, size_t g, uint64_t *size, stru
         *size = uz_partition_size(total, group->partition_count);
     }
     uint64_t end;
-    if (!uz_mul_u64(*size, r->rank + 1, &end) || end > INT64_MAX)
+    if (!uz_mul_u64(*size, part + 1, &end) || end > INT64_MAX)
         return fail(r, err, UZ_CORRUPT, "a partition's size is beyond 63 bits");
     return UZ_OK;
 }
@@ -235,8 +326,9 @@ static int compare_mappings(const struct reader *r, struct uz_error *err)
     for (size_t g = 0; g < mappings->n; g++) {
         uint64_t size = 0;
         UZ_TRY(partition_size(r, g, &size, err));
-        int rc = uz_compare_slice_mapping(mappings->items[g], r->params, r->request->model, g,
-                                          &r->shard->groups[g], r->rank, size,
+        struct uz_part partition = {.rank = r->rank, .part = part_of(r, g), .size = size};
+        int rc = uz_compare_slice_mapping(mappings->items[stored(r, g)], r->params, g,
+                                          &r->shard->groups[g], &partition,
                                           &r->shard->groups[g].mapping, err);
         if (rc < 0)
             return uz_error_in_file(err, rc, uz_torch_path(r->file));
@@ -269,20 +361,22 @@ static int read_states(const struct reader *r, const struct uz_node *base, struc
     for (size_t g = 0; r->request->state && g < r->shard->n_groups; g++) {
         struct uz_optim_group *group = &r->shard->groups[g];
         uint64_t size = group->fp32.numel;
-        int64_t id = r->shard->stage == 3 ? -1 : uz_state_id(base, g, 0);
+        int64_t id = r->shard->stage == 3 ? -1 : uz_state_id(base, stored(r, g), 0);
         if (r->shard->stage != 3)
             UZ_TRY(partition_size(r, g, &size, err));
-        const struct uz_dict *states = uz_node_dict(uz_states_of(base, id >= 0 ? id : (int64_t)g));
+        const struct uz_dict *states =
+            uz_node_dict(uz_states_of(base, id >= 0 ? id : (int64_t)stored(r, g)));
         for (size_t i = 0; states && i < states->n; i++)
             UZ_TRY(add_state(r, states, i, size, group, err));
     }
     return UZ_OK;
 }
 
-static int read_stage12(const struct reader *r, struct uz_error *err)
+static int read_stage12(struct reader *r, struct uz_error *err)
 {
     const struct uz_node *base = uz_node_get(r->state, "base_optimizer_state");
-    UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
+    UZ_TRY(find_order(r, uz_node_get(base, "param_groups"), err));
+    UZ_TRY(check_moe(r, uz_node_get(base, "param_groups"), err));
     UZ_TRY(read_groups(r, "single_partition_of_fp32_groups", err));
     if (r->shard->n_groups != r->params->n_groups)
         return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(r->file), UZ_NO_OFFSET,
@@ -299,9 +393,9 @@ static int read_stage12(const struct reader *r, struct uz_error *err)
 static int read_stage3(const struct reader *r, struct uz_error *err)
 {
     const struct uz_node *base = uz_node_get(r->state, "optimizer_state_dict");
-    UZ_TRY(refuse_moe(r, uz_node_get(base, "param_groups"), err));
     UZ_TRY(read_groups(r, "fp32_flat_groups", err));
     UZ_TRY(read_partition_counts(r, err));
+    UZ_TRY(read_partition_groups(r, err));
     UZ_TRY(read_step(r, base, err));
     return read_states(r, base, err);
 }
@@ -331,7 +425,9 @@ int uz_optim_shard_read_open(struct uz_optim_shard *shard, struct uz_torch_file 
     struct reader r = {
         .file = file, .shard = shard, .request = request, .params = request->params, .rank = rank};
     *shard = (struct uz_optim_shard){0};
-    return read_shard(&r, err);
+    int rc = read_shard(&r, err);
+    free(r.order);
+    return rc;
 }
 
 int uz_optim_shard_read(struct uz_optim_shard *shard, const char *path, uint64_t rank,

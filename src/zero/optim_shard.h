@@ -42,6 +42,8 @@ struct uz_optim_group {
     struct uz_optim_state *states; /* all, if any was asked for */
     size_t n_states, cap_states;
     uint64_t partition_count;
+    bool has_part; /* the file tells (ds_zero_partition_groups) which part of the group it has */
+    uint64_t part;
     uint64_t padding; /* `group_paddings` entry, valid if has_padding */
     bool has_padding;
     uint64_t *alignment; /* padding behind each parameter, NULL if none */

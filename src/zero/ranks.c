@@ -100,18 +100,36 @@ static int read_ranks(struct uz_reading *r, struct uz_error *err)
     return uz_parallel(r->threads, 2 * r->world, read_job, NULL, r, err);
 }
 
+static int wrong_count(const struct uz_reading *r, const char *path, uint64_t count, size_t group,
+                       struct uz_error *err)
+{
+    return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                      "Expected %llu of '*_optim_states.pt' under %s but found %llu: this "
+                      "shard records partition_count %llu for group %zu",
+                      (unsigned long long)count, r->topology->dir, (unsigned long long)r->world,
+                      (unsigned long long)count, group);
+}
+
 static int check_partition_counts(const struct uz_reading *r, uint64_t rank, struct uz_error *err)
 {
     const struct uz_optim_shard *shard = &r->shards[rank];
-    for (size_t g = 0; g < shard->n_groups; g++) {
+    const char *path = r->model->files[r->optim_files[rank]];
+    for (size_t g = 0; r->layout != UZ_LAYOUT_STAGE3 && g < shard->n_groups; g++) {
         uint64_t count = shard->groups[g].partition_count;
-        if (count != r->world)
-            return uz_fail_at(err, UZ_MISMATCH, r->model->files[r->optim_files[rank]], UZ_NO_OFFSET,
-                              "Expected %llu of '*_optim_states.pt' under %s but found %llu: this "
-                              "shard records partition_count %llu for group %zu",
-                              (unsigned long long)count, r->topology->dir,
-                              (unsigned long long)r->world, (unsigned long long)count, g);
+        uint64_t want = uz_params_n_parts(&r->params, g);
+        if (count != want && r->params.group_has_experts[g])
+            return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
+                              "records partition_count %llu for group %zu, whose experts are cut "
+                              "into %llu partitions: %llu ranks over %llu expert-parallel ranks",
+                              (unsigned long long)count, g, (unsigned long long)want,
+                              (unsigned long long)r->world,
+                              (unsigned long long)r->params.group_ranks[g].ep);
+        if (count != want)
+            return wrong_count(r, path, count, g, err);
     }
+    for (size_t g = 0; r->layout == UZ_LAYOUT_STAGE3 && g < shard->n_groups; g++)
+        if (!shard->groups[g].has_part && shard->groups[g].partition_count != r->world)
+            return wrong_count(r, path, shard->groups[g].partition_count, g, err);
     return UZ_OK;
 }
 
@@ -264,6 +282,7 @@ int uz_reading_join_frozen(struct uz_reading *r, struct uz_error *err)
 
 void uz_reading_free(struct uz_reading *r)
 {
+    uz_experts_free(&r->experts);
     uz_params_free(&r->params);
     if (r->has_shapes)
         uz_model_free(&r->shapes);

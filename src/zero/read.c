@@ -10,6 +10,7 @@
 #include "zero/grid_join.h"
 #include "zero/pipe_layers.h"
 #include "zero/reading.h"
+#include "zero/tp_rules.h"
 #include "zero/universal_read.h"
 
 /* What a model-parallel rank's reading fills if there are several of them. */
@@ -108,12 +109,36 @@ static int check_state(struct checkpoint *c, struct uz_error *err)
 
 /* ---- The model-parallel ranks, one after another or side by side ---- */
 
+/* A map that is not needed must be one all the same: the user named it. */
+static int check_tp_map(const struct checkpoint *c, struct uz_error *err)
+{
+    struct uz_tp_rules *rules;
+    const char *path = c->options->input.tp_map;
+    if (!path || c->n_slices > 1)
+        return UZ_OK;
+    UZ_TRY(uz_tp_rules_from_json(&rules, path, &c->options->input.limits, err));
+    uz_tp_rules_free(rules);
+    return uz_warn(c->notes, err, "--tp-map is of no use here: there is one tensor rank");
+}
+
+/* Whether experts are spread over tensor ranks or cut by them is recorded nowhere. */
+static int refuse_experts(const struct checkpoint *c, struct uz_error *err)
+{
+    return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
+                      "experts (MoE) together with tensor or pipeline parallelism are not "
+                      "supported: the files do not tell how the ranks share them");
+}
+
 static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 {
     unsigned threads = c->threads;
+    size_t n_experts;
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &c->n_slices, err));
+    if (c->n_slices > 1 && uz_topology_shards(&c->topology, UZ_SHARD_EXPERT, &n_experts))
+        return refuse_experts(c, err);
     UZ_TRY(uz_alloc(&c->slices, c->n_slices, sizeof *c->slices, err));
     c->has_layers = uz_has_pipe_layers(&c->topology);
+    UZ_TRY(check_tp_map(c, err));
     if (c->n_slices > 1 || c->has_layers)
         UZ_TRY(uz_alloc(&c->own, c->n_slices, sizeof *c->own, err));
     for (uint32_t mp = 0; mp < c->n_slices; mp++) {
@@ -142,8 +167,10 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 static int open_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
 {
     struct checkpoint *c = cookie;
+    struct uz_reading *slice = &c->slices[job + 1]; /* rank 0 is open */
     (void)worker;
-    return uz_reading_open(&c->slices[job], err);
+    slice->ties_of = c->slices[0].model;
+    return uz_reading_open(slice, err);
 }
 
 static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
@@ -161,9 +188,9 @@ static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     return uz_model_finish(r->model, err);
 }
 
-static int run_jobs(struct checkpoint *c, uz_job_fn job, struct uz_error *err)
+static int run_jobs(struct checkpoint *c, uz_job_fn job, uint64_t n, struct uz_error *err)
 {
-    return uz_parallel(c->threads, c->n_slices, job, NULL, c, err);
+    return uz_parallel(c->threads, n, job, NULL, c, err);
 }
 
 static const char *path_of(const struct checkpoint *c, uint32_t slice)
@@ -183,6 +210,8 @@ static int check_opened(struct checkpoint *c, struct uz_error *err)
     free(records);
     UZ_TRY(rc);
     for (uint32_t i = 1; i < c->n_slices; i++) {
+        if (c->slices[i].info->has_experts)
+            return refuse_experts(c, err);
         UZ_TRY(uz_metadata_same_save(&first->info->metadata, path_of(c, 0),
                                      &c->slices[i].info->metadata, path_of(c, i), err));
         if (c->slices[i].layout != first->layout)
@@ -224,6 +253,7 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
         const struct uz_zero_info *info = &c->own[i].info;
         c->info->round_robin |= info->round_robin;
         c->info->steps_differ |= info->steps_differ;
+        c->info->has_experts |= info->has_experts;
         c->info->masters_by_fit |= info->masters_by_fit;
         UZ_TRY(uz_notes_merge(c->notes, &c->own[i].notes, err));
     }
@@ -404,9 +434,10 @@ static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_err
     if (c->topology.is_universal && c->layout != UZ_LAYOUT_LP)
         return read_universal(c, err);
     UZ_TRY(set_up_slices(c, err));
-    UZ_TRY(run_jobs(c, open_job, err));
+    UZ_TRY(uz_reading_open(&c->slices[0], err));
+    UZ_TRY(run_jobs(c, open_job, c->n_slices - 1, err));
     UZ_TRY(check_opened(c, err));
-    UZ_TRY(run_jobs(c, join_job, err));
+    UZ_TRY(run_jobs(c, join_job, c->n_slices, err));
     UZ_TRY(check_joined(c, err));
     UZ_TRY(join_slices(c, err));
     UZ_TRY(check_state(c, err));

@@ -31,6 +31,8 @@ struct uz_zero_info {
      */
     bool round_robin;
     bool steps_differ;
+    /* Experts are put together by numbers in names: values should prove that, too. */
+    bool has_experts;
     /* Stage 0: which master is whose was found out from shapes and values. */
     bool masters_by_fit;
 };

@@ -3,6 +3,7 @@
 #ifndef UZ_ZERO_READING_H
 #define UZ_ZERO_READING_H
 
+#include "zero/experts.h"
 #include "zero/frozen.h"
 #include "zero/grid.h"
 #include "zero/module.h"
@@ -31,10 +32,12 @@ struct uz_reading {
     uint32_t mp;                       /* model-parallel rank */
     const struct uz_shard_file *first; /* its model states (of data-parallel rank 0) */
     unsigned threads;                  /* for its shards */
+    const struct uz_model *ties_of;    /* of rank 0, opened before; see struct uz_module_reader */
     enum uz_layout layout;
     struct uz_model *model;
     struct uz_zero_info *info;
     struct uz_notes *notes;
+    struct uz_experts experts;
     struct uz_params params;
     struct uz_frozen frozen;
     bool is_pipeline;     /* the weights are in layer files, `module` is None */

@@ -93,13 +93,28 @@ static int note_buffers(struct uz_reading *r, const struct uz_torch_file *file,
     return UZ_OK;
 }
 
+static int read_params(struct uz_reading *r, const struct uz_torch_file *file,
+                       struct uz_model *model, struct uz_error *err)
+{
+    size_t n_optim;
+    uz_topology_shards_of(r->topology, UZ_SHARD_OPTIM, r->mp, &n_optim);
+    struct uz_params_source source = {
+        .file = file,
+        .param_shapes = uz_node_get(uz_torch_root(file), "param_shapes"),
+        .experts = &r->experts,
+        .world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim,
+    };
+    int rc = uz_params_read(&r->params, model, &source, err);
+    return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
+}
+
 /* Which names and shapes a stage trains: layer files tell less of ties than these. */
 static int read_shapes(struct uz_reading *r, const struct uz_torch_file *file, struct uz_error *err)
 {
     const struct uz_node *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
     UZ_TRY(uz_model_init(&r->shapes, &r->options->input.limits, err));
     r->has_shapes = true;
-    return is_there(shapes) ? uz_params_read(&r->params, &r->shapes, file, shapes, err) : UZ_OK;
+    return is_there(shapes) ? read_params(r, file, &r->shapes, err) : UZ_OK;
 }
 
 static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
@@ -117,17 +132,46 @@ static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_
         .kind = kinds[r->layout],
         .model = r->model,
         .notes = r->notes,
+        .experts = &r->experts,
+        .ties_of = r->ties_of,
     };
     return uz_module_read(&module, err);
+}
+
+static int read_experts(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
+{
+    struct uz_experts_request request = {
+        .topology = r->topology,
+        .mp = r->mp,
+        .file = file,
+        .model = r->model,
+        .limits = &r->options->input.limits,
+        .partitioned = r->layout == UZ_LAYOUT_STAGE3,
+        .flat_groups = r->layout == UZ_LAYOUT_STAGE12,
+    };
+    UZ_TRY(uz_experts_read(&r->experts, &request, err));
+    r->info->has_experts = r->experts.n_layers > 0;
+    if (r->experts.n_layers > 0 && r->layout == UZ_LAYOUT_STAGE0)
+        return refuse(file, err,
+                      "experts without ZeRO (stage 0) are not supported yet; --source lp exports "
+                      "the low-precision weights");
+    return UZ_OK;
+}
+
+static int add_experts(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
+{
+    enum uz_expert_use use = r->layout == UZ_LAYOUT_LP ? UZ_EXPERTS_ALONE : UZ_EXPERTS_LP;
+    int rc = uz_experts_add(&r->experts, file, use, r->model, err);
+    return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
 }
 
 static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
                            struct uz_error *err)
 {
-    const struct uz_node *root = uz_torch_root(file);
     UZ_TRY(uz_metadata_read(&r->info->metadata, file, err));
     UZ_TRY(refuse_by_model_states(r, file, err));
     UZ_TRY(tell_layout(r, file, err));
+    UZ_TRY(read_experts(r, file, err));
     r->on_nvme =
         uz_node_is_str(uz_node_get(zero_option(file, "offload_optimizer"), "device"), "nvme");
     int64_t configured;
@@ -135,17 +179,20 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
         r->info->stage = (int)configured; /* files of the ranks tell better */
     if (r->layout == UZ_LAYOUT_STAGE12 || r->layout == UZ_LAYOUT_STAGE3) {
         int stage = r->layout == UZ_LAYOUT_STAGE3 ? 3 : 1;
-        UZ_TRY(uz_params_read(&r->params, r->model, file, uz_node_get(root, "param_shapes"), err));
-        UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, r->model, err));
+        UZ_TRY(read_params(r, file, r->model, err));
+        UZ_TRY(uz_frozen_add(&r->frozen, file, file_index, stage, &r->experts, r->model, err));
     }
-    r->is_pipeline =
-        uz_node_is_none(uz_node_get(root, "module")) && uz_has_pipe_layers(r->topology);
+    r->is_pipeline = uz_node_is_none(uz_node_get(uz_torch_root(file), "module")) &&
+                     uz_has_pipe_layers(r->topology);
+    if (r->is_pipeline && r->experts.n_layers > 0)
+        return refuse(file, err, "experts in a pipeline module are not supported");
     if (r->is_pipeline && r->layout == UZ_LAYOUT_LP)
         UZ_TRY(read_shapes(r, file, err));
     if (r->is_pipeline)
         return note_buffers(r, file, err);
     UZ_TRY(read_module(r, file, file_index, err));
-    UZ_TRY(uz_frozen_report_absent(file, r->model, r->notes, err));
+    UZ_TRY(add_experts(r, file, err));
+    UZ_TRY(uz_frozen_report_absent(file, &r->experts, r->model, r->notes, err));
     if (r->layout != UZ_LAYOUT_STAGE0)
         return UZ_OK;
     return uz_reading_join_stage0(r, file, file_index, err);

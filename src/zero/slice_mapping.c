@@ -44,20 +44,14 @@ static bool read_address(const struct uz_node *node, struct uz_fragment_address 
 /* The first parameter that the file maps otherwise than the linkage does. */
 struct difference {
     bool found;
-    uint32_t tensor;
+    const char *name;
     struct uz_fragment_address file, computed;
 };
 
-static const char *tensor_name(const struct uz_model *model, uint32_t tensor)
-{
-    return model->tensors[tensor].name;
-}
-
-static int compare_one(const struct stored *stored, const struct uz_model *model, uint32_t tensor,
-                       bool mapped, const struct uz_fragment_address *computed, uint64_t *n_seen,
+static int compare_one(const struct stored *stored, const char *name, bool mapped,
+                       const struct uz_fragment_address *computed, uint64_t *n_seen,
                        struct difference *difference, struct uz_error *err)
 {
-    const char *name = tensor_name(model, tensor);
     struct uz_fragment_address file = {0};
     uint64_t index;
     if (uz_map_get(stored->by_name, name, strlen(name), &index)) {
@@ -71,7 +65,7 @@ static int compare_one(const struct stored *stored, const struct uz_model *model
     bool equal = file.numel == want->numel && (file.numel == 0 || file.start == want->start);
     if (!equal && !difference->found)
         *difference =
-            (struct difference){.found = true, .tensor = tensor, .file = file, .computed = *want};
+            (struct difference){.found = true, .name = name, .file = file, .computed = *want};
     return UZ_OK;
 }
 
@@ -79,10 +73,10 @@ static int compare_one(const struct stored *stored, const struct uz_model *model
  * Compares with the linkage of the parameters in the given order: parameter order[i] of the group
  * is the i-th of the flat buffer; NULL for the order of param_shapes.
  */
-static int compare_order(const struct stored *stored, const struct uz_params *params,
-                         const struct uz_model *model, size_t group, const uint64_t *order,
-                         const uint64_t *paddings, uint64_t part_start, uint64_t part_size,
-                         uint64_t *n_known, struct difference *difference, struct uz_error *err)
+static int compare_order(const struct stored *stored, const struct uz_params *params, size_t group,
+                         const uint64_t *order, const uint64_t *paddings, uint64_t part_start,
+                         uint64_t part_size, uint64_t *n_known, struct difference *difference,
+                         struct uz_error *err)
 {
     size_t n = uz_params_in_group(params, group), first = params->group_first[group];
     uint64_t offset = 0, n_seen = 0;
@@ -91,7 +85,7 @@ static int compare_order(const struct stored *stored, const struct uz_params *pa
         uint64_t numel = params->numels[first + p];
         struct uz_hp_fragment fragment = {0};
         bool mapped = uz_hp_fragment(offset, numel, part_start, part_size, &fragment);
-        UZ_TRY(compare_one(stored, model, (uint32_t)(first + p), mapped, &fragment.hp, &n_seen,
+        UZ_TRY(compare_one(stored, params->names[first + p], mapped, &fragment.hp, &n_seen,
                            difference, err));
         offset += numel + (paddings ? paddings[p] : 0);
     }
@@ -99,15 +93,22 @@ static int compare_order(const struct stored *stored, const struct uz_params *pa
     return UZ_OK;
 }
 
+static bool is_of_group(const struct uz_params *params, size_t group, const struct uz_text *name)
+{
+    for (size_t p = params->group_first[group]; p < params->group_first[group + 1]; p++)
+        if (strlen(params->names[p]) == name->nbytes &&
+            !memcmp(params->names[p], name->data, name->nbytes))
+            return true;
+    return false;
+}
+
 /* A name in the file's mapping that is no parameter of the group. */
-static int unknown_name(const struct stored *stored, const struct uz_params *params,
-                        const struct uz_model *model, size_t group, struct uz_error *err)
+static int unknown_name(const struct stored *stored, const struct uz_params *params, size_t group,
+                        struct uz_error *err)
 {
     for (size_t i = 0; i < stored->dict->n; i++) {
         const struct uz_text *name = &stored->dict->pairs[i].key->u.text;
-        uint32_t tensor;
-        if (!uz_model_find(model, name->data, name->nbytes, &tensor) ||
-            tensor < params->group_first[group] || tensor >= params->group_first[group + 1])
+        if (!is_of_group(params, group, name))
             return uz_fail(err, UZ_MISMATCH,
                            "param_slice_mappings of group %zu maps %.*s, which is no parameter of "
                            "the group in param_shapes",
@@ -132,58 +133,56 @@ static int module_order(uint64_t n, uint64_t dp, uint64_t **place, struct uz_err
     return rc;
 }
 
-static int disagreement(const struct difference *difference, const struct uz_model *model,
-                        uint64_t rank, size_t group, struct uz_error *err)
+static int disagreement(const struct difference *difference, uint64_t rank, size_t group,
+                        struct uz_error *err)
 {
     return uz_fail(err, UZ_MISMATCH,
                    "rank %llu, group %zu: %s is mapped to elements %llu + %llu of the partition by "
                    "param_slice_mappings, but to %llu + %llu by the shapes; the shard belongs to "
                    "another model or is damaged",
-                   (unsigned long long)rank, group, tensor_name(model, difference->tensor),
+                   (unsigned long long)rank, group, difference->name,
                    (unsigned long long)difference->file.start,
                    (unsigned long long)difference->file.numel,
                    (unsigned long long)difference->computed.start,
                    (unsigned long long)difference->computed.numel);
 }
 
-static int compare(const struct stored *stored, const struct uz_params *params,
-                   const struct uz_model *model, size_t group,
-                   const struct uz_optim_group *partition, uint64_t rank, uint64_t part_size,
+static int compare(const struct stored *stored, const struct uz_params *params, size_t group,
+                   const struct uz_optim_group *stored_group, const struct uz_part *part,
                    enum uz_mapping_verdict *verdict, struct uz_error *err)
 {
-    uint64_t part_start = rank * part_size;
+    uint64_t part_start = part->part * part->size;
     uint64_t n_known;
     struct difference difference = {0}, round_robin = {0};
-    UZ_TRY(compare_order(stored, params, model, group, NULL, partition->alignment, part_start,
-                         part_size, &n_known, &difference, err));
+    UZ_TRY(compare_order(stored, params, group, NULL, stored_group->alignment, part_start,
+                         part->size, &n_known, &difference, err));
     if (n_known != stored->dict->n)
-        return unknown_name(stored, params, model, group, err);
+        return unknown_name(stored, params, group, err);
     *verdict = stored->dict->n ? UZ_MAPPING_EQUAL : UZ_MAPPING_ABSENT;
     if (!difference.found)
         return UZ_OK;
     uint64_t *order;
-    UZ_TRY(
-        module_order(uz_params_in_group(params, group), partition->partition_count, &order, err));
-    int rc = compare_order(stored, params, model, group, order, NULL, part_start, part_size,
-                           &n_known, &round_robin, err);
+    UZ_TRY(module_order(uz_params_in_group(params, group), stored_group->partition_count, &order,
+                        err));
+    int rc = compare_order(stored, params, group, order, NULL, part_start, part->size, &n_known,
+                           &round_robin, err);
     free(order);
     UZ_TRY(rc);
     if (round_robin.found)
-        return disagreement(&difference, model, rank, group, err);
+        return disagreement(&difference, part->rank, group, err);
     *verdict = UZ_MAPPING_ROUND_ROBIN;
     return UZ_OK;
 }
 
 int uz_compare_slice_mapping(const struct uz_node *mapping, const struct uz_params *params,
-                             const struct uz_model *model, size_t group,
-                             const struct uz_optim_group *partition, uint64_t rank,
-                             uint64_t part_size, enum uz_mapping_verdict *verdict,
+                             size_t group, const struct uz_optim_group *stored_group,
+                             const struct uz_part *part, enum uz_mapping_verdict *verdict,
                              struct uz_error *err)
 {
     struct stored stored = {0};
     int rc = index_stored(&stored, mapping, err);
     if (rc == UZ_OK)
-        rc = compare(&stored, params, model, group, partition, rank, part_size, verdict, err);
+        rc = compare(&stored, params, group, stored_group, part, verdict, err);
     uz_map_free(stored.by_name);
     return rc;
 }

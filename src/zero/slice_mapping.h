@@ -7,16 +7,21 @@
 #include "zero/optim_shard.h"
 #include "zero/params.h"
 
+/* A rank's partition of a group: elements [part * size, (part + 1) * size) of the flat group. */
+struct uz_part {
+    uint64_t rank; /* data-parallel rank, for messages */
+    uint64_t part;
+    uint64_t size;
+};
+
 /*
- * `mapping` is the file's {name: fragment_address} of one group on one rank, whose partition holds
- * elements [part_start, part_start + part_size) of the flat group. Gives the verdict; a mapping
- * that is neither the computed one nor DeepSpeed's round-robin fault is UZ_MISMATCH and names the
- * rank, the parameter and both addresses.
+ * `mapping` is the file's {name: fragment_address} of one group on one rank. Gives the verdict; a
+ * mapping that is neither the computed one nor DeepSpeed's round-robin fault is UZ_MISMATCH and
+ * names the rank, the parameter and both addresses.
  */
 int uz_compare_slice_mapping(const struct uz_node *mapping, const struct uz_params *params,
-                             const struct uz_model *model, size_t group,
-                             const struct uz_optim_group *partition, uint64_t rank,
-                             uint64_t part_size, enum uz_mapping_verdict *verdict,
+                             size_t group, const struct uz_optim_group *stored_group,
+                             const struct uz_part *part, enum uz_mapping_verdict *verdict,
                              struct uz_error *err);
 
 #endif

@@ -352,13 +352,6 @@ static int refuse(const struct uz_topology *topology, const char *name, struct u
 int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only,
                                 struct uz_error *err)
 {
-    for (size_t i = 0; i < topology->n_shards; i++) {
-        const struct uz_shard_file *shard = &topology->shards[i];
-        if (shard->kind == UZ_SHARD_EXPERT || shard->kind == UZ_SHARD_EXPERT_OPTIM)
-            return refuse(topology, shard->name, err,
-                          "mixture-of-experts (MoE) checkpoints with expert parallelism are not "
-                          "supported yet");
-    }
     if (topology->has_offloaded_tensors && !lp_only)
         return refuse(topology, "offloaded_tensors", err,
                       "the optimizer's states were offloaded to NVMe: their files are swap buffers "

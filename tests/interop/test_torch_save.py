@@ -13,6 +13,7 @@ import zipfile
 
 import pytest
 import torch
+import torch.utils.serialization.config  # noqa: F401
 from huggingface_hub import split_torch_state_dict_into_shards
 
 from common import HERE, Expected, consolidate, differences, fixtures, name_of, read

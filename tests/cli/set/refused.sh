@@ -30,3 +30,6 @@ expect 3 "$UNZERO" set "$TINY" blocks.0.steps w.npy --output new 2>err
 has err 'has values of shape'
 "$UNZERO" set "$TINY" blocks.0.steps steps.npy --output new -q
 absent new.unzero-partial.*
+cp -r "$TINY" own
+expect 3 "$UNZERO" set own emb.weight w.npy --output own/global_step4/new2 2>err
+has err 'lies inside the tag folder'

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What --json prints, against the schemas in docs/schema."""
+
+import json
+
+import jsonschema
+import pytest
+
+from common import FIXTURES, consolidate, fixtures, name_of, run
+
+SCHEMAS = FIXTURES.parent / "docs" / "schema"
+TINY = FIXTURES / "good-z2-bf16-w2-2groups-tiny"
+
+
+def unique(pairs):
+    """JSON objects have no key twice."""
+    names = [name for name, _ in pairs]
+    assert len(names) == len(set(names)), names
+    return dict(pairs)
+
+
+def check(*args, codes=(0,)):
+    done = run(*args, "--json", check=False)
+    assert done.returncode in codes, done.stderr
+    assert done.stdout.count("\n") == 1
+    told = json.loads(done.stdout, object_pairs_hook=unique)
+    schema = json.loads((SCHEMAS / f"{args[0]}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(told)
+    assert told["command"] == args[0]
+    return told
+
+
+ALL = fixtures() + fixtures("bad-*") + fixtures("unsupported-*")
+
+
+@pytest.mark.parametrize("folder", ALL, ids=name_of)
+def test_inspect(folder):
+    told = check("inspect", folder, "--tensors", codes=(0, 3))
+    assert ("error" in told) or told["kind"] == "zero"
+
+
+@pytest.mark.parametrize("folder", ALL, ids=name_of)
+def test_consolidate(folder, tmp_path):
+    check("consolidate", folder, tmp_path / "out", "--dry-run", codes=(0, 3))
+
+
+def test_diff(tmp_path):
+    consolidate(TINY, tmp_path / "out", "--dtype", "bf16")
+    told = check("diff", TINY, tmp_path / "out", "--verbose", codes=(1,))
+    assert told["rounded"] == 9 and len(told["tensors"]) == 11
+    assert check("diff", TINY, TINY)["same"] is True
+    assert check("diff", TINY, TINY / "absent", codes=(3,))["error"]["status"] == "IO"
+
+
+def test_inspect_of_weights(tmp_path):
+    consolidate(TINY, tmp_path / "out")
+    told = check("inspect", tmp_path / "out", "--tensors")
+    assert told["kind"] == "folder" and len(told["tensors"]) == 11
+
+
+@pytest.mark.parametrize("folder", fixtures(), ids=name_of)
+def test_map(folder):
+    told = check("map", folder)
+    ids = {p["id"] for p in told["partitions"]}
+    assert all(f["partition"] in ids for t in told["tensors"]
+               for f in t["fragments"])
+    for tensor in told["tensors"]:
+        assert sum(f["elements"] for f in tensor["fragments"]) \
+            == tensor["elements"]
+
+
+def test_get_and_set(tmp_path):
+    told = check("get", TINY, "emb.weight", "--state", "exp_avg")
+    assert told["shape"] == [9, 4] and told["min"] <= told["mean"] <= told["max"]
+    assert "min" not in check("get", TINY, "emb.weight", "-o",
+                              tmp_path / "w.npy")
+    told = check("set", TINY, "emb.weight", tmp_path / "w.npy", "--output",
+                 tmp_path / "new")
+    assert told["lp_updated"] and told["files_changed"] == 2
+    assert check("get", TINY, "nobody", codes=(3,))["error"]["status"] == "ARG"
+    assert check("set", TINY, "odd", tmp_path / "w.npy", "--output",
+                 tmp_path / "other", codes=(3,))["error"]["status"] == "MISMATCH"
+
+
+@pytest.mark.parametrize("folder", ALL, ids=name_of)
+def test_verify(folder):
+    told = check("verify", folder, "--data", codes=(0, 1, 3))
+    assert ("error" in told) or told["findings"] is not None
