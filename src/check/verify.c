@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "check/replicas.h"
 #include "check/verify_run.h"
+#include "input/kind.h"
 #include "zero/read.h"
 
 enum { REPLICA_NBYTES = 1024 * 1024 }; /* compared at a time */
@@ -77,8 +78,20 @@ static int join(struct uz_verify_run *run, struct uz_error *err)
     return uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err);
 }
 
+/* What has no shards of ranks would look like a checkpoint that has lost them all. */
+static int refuse_universal(const struct uz_verify_run *run, const char *path, struct uz_error *err)
+{
+    enum uz_input_kind kind;
+    if (uz_input_kind(path, run->options->input.tag, &kind, NULL) < 0 || kind != UZ_INPUT_UNIVERSAL)
+        return UZ_OK; /* what else is wrong with the path is a finding */
+    return uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET,
+                      "is a universal checkpoint, which verify does not look into; give the ZeRO "
+                      "checkpoint it was made from, or compare the two with unzero diff");
+}
+
 static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
 {
+    UZ_TRY(refuse_universal(run, path, err));
     UZ_TRY(uz_verify_list(run, path, err));
     if (run->n_records == 0)
         return UZ_OK;

@@ -159,6 +159,9 @@ static int plan(struct uz_setting *job, const char *values, struct uz_error *err
     UZ_TRY(uz_new_tree_check(job->out, err));
     UZ_TRY(
         read_checkpoint(job, job->checkpoint, &job->options.input, &job->model, &job->zero, err));
+    if (job->zero.is_universal)
+        return uz_fail_at(err, UZ_UNSUPPORTED, job->checkpoint, UZ_NO_OFFSET,
+                          "is a universal checkpoint; give the ZeRO checkpoint it was made from");
     UZ_TRY(refuse_inside(job, err));
     UZ_TRY(uz_find_tensor(&job->model, job->name, job->options.state, &job->tensor, err));
     UZ_TRY(check_tensor(job, err));

@@ -431,6 +431,7 @@ static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_err
     UZ_TRY(
         uz_topology_refuse_by_names(&c->topology, c->options->input.source == UZ_SOURCE_LP, err));
     UZ_TRY(find_model_states(c, err));
+    c->info->is_universal = c->topology.is_universal;
     if (c->topology.is_universal && c->layout != UZ_LAYOUT_LP)
         return read_universal(c, err);
     UZ_TRY(set_up_slices(c, err));

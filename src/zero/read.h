@@ -35,6 +35,7 @@ struct uz_zero_info {
     bool has_experts;
     /* Stage 0: which master is whose was found out from shapes and values. */
     bool masters_by_fit;
+    bool is_universal; /* each tensor has a file of its own */
 };
 
 /*
