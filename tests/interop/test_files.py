@@ -72,7 +72,12 @@ def test_sharded(folder, tmp_path):
         assert same_file(out / file, tmp_path / "peer")
 
 
-@pytest.mark.parametrize("folder", fixtures(), ids=name_of)
+def has_one_module(folder):
+    """Experts and pipeline stages come from several files: no dict of a module has their order."""
+    return "-moe" not in folder.name and "-pp2" not in folder.name
+
+
+@pytest.mark.parametrize("folder", filter(has_one_module, fixtures()), ids=name_of)
 def test_split_is_the_hubs(folder, tmp_path):
     """The hub's greedy split goes by the order of the dict: the module's."""
     expected = Expected(folder)

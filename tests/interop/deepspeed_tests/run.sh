@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Runs DeepSpeed's own tests of its converter with unzero in the converter's place.
+#
+# usage: UNZERO=PROGRAM run.sh TESTS [PYTHON]
+#
+# TESTS is the folder `tests` of DeepSpeed's repository. PYTHON needs the packages of
+# ../requirements.txt and pytest-forked.
+set -eu
+tests=${1:?usage: UNZERO=PROGRAM run.sh TESTS [PYTHON]}
+python=${2-python3}
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+UNZERO=$(realpath "${UNZERO:?UNZERO must name the program}")
+UNZERO_CALLS=$(mktemp)
+trap 'rm -f "$UNZERO_CALLS"' EXIT
+PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
+DS_ACCELERATOR=cpu LOCAL_SIZE=4 OMP_NUM_THREADS=1
+export UNZERO UNZERO_CALLS PYTHONPATH DS_ACCELERATOR LOCAL_SIZE OMP_NUM_THREADS
+cd "$tests"
+"$python" -m pytest -q -p no:cacheprovider \
+    unit/checkpoint/test_convert_checkpoint.py::TestCheckpointConvert \
+    unit/checkpoint/test_shared_weights.py::TestCheckpointSharedWeights \
+    unit/v1/zero/test_zero.py::TestZeroToFP32
+echo "$(wc -l <"$UNZERO_CALLS") conversions by unzero"
+[ -s "$UNZERO_CALLS" ]
