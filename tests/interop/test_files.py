@@ -9,8 +9,8 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from common import (Expected, consolidate, differences, fixtures, name_of,
-                    read, read_sharded)
+from common import (Expected, consolidate, differences, fixtures,
+                    has_one_module, name_of, read, read_sharded)
 
 
 def nbytes(tensors):
@@ -70,11 +70,6 @@ def test_sharded(folder, tmp_path):
         part = read(out / file)
         assert nbytes(part) <= limit or len(part) == 1
         assert same_file(out / file, tmp_path / "peer")
-
-
-def has_one_module(folder):
-    """Experts and pipeline stages come from several files: no dict of a module has their order."""
-    return "-moe" not in folder.name and "-pp2" not in folder.name
 
 
 @pytest.mark.parametrize("folder", filter(has_one_module, fixtures()), ids=name_of)

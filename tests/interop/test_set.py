@@ -18,11 +18,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 # Fixture, and the parameter that is set: cut by a rank's boundary, or held in part by each rank.
 CASES = {
     "good-z1-fp32-w4-padding": "blocks.0.up.weight",
-    "good-z2-bf16-w2-sgd": "blocks.0.up.weight",
     "good-z2-bf16-w2-2groups-tiny": "blocks.0.ln.bias",
     "good-z3-bf16-w2-frozen-tied": "blocks.0.up.weight",
 }
-STATES = {"good-z2-bf16-w2-sgd": "momentum_buffer"}
 
 
 def resume(folder, case, work):
@@ -49,7 +47,7 @@ def new_values(shape, seed):
 def test_engine_has_the_new_values(name, tmp_path):
     folder, param = FIXTURES / name, CASES[name]
     case = json.loads((folder / "case.json").read_text())
-    state = STATES.get(name, "exp_avg")
+    state = "exp_avg"
     expected = Expected(folder)
     weight = new_values(expected.params[param].shape, 1)
     moment = new_values(expected.params[param].shape, 2)
