@@ -8,6 +8,7 @@ ones that run the program named by UNZERO. Each call leaves a line in the file
 named by UNZERO_CALLS: a run that replaced nothing proves nothing.
 """
 
+import fcntl
 import importlib.abc
 import importlib.util
 import os
@@ -33,10 +34,14 @@ def unzero(source, out, tag, exclude_frozen, *options):
 def convert(checkpoint_dir, output_dir, max_shard_size="5GB",
             safe_serialization=False, tag=None,
             exclude_frozen_parameters=False):
-    unzero(checkpoint_dir, os.path.join(str(output_dir), ""), tag,
-           exclude_frozen_parameters, "--max-shard-size",
-           str(max_shard_size or 0), "--format",
-           "safetensors" if safe_serialization else "pt")
+    # DeepSpeed's test lets every rank convert into one folder, which unzero
+    # refuses while another run is writing there: one after another.
+    with open(os.environ["UNZERO_CALLS"] + ".lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unzero(checkpoint_dir, os.path.join(str(output_dir), ""), tag,
+               exclude_frozen_parameters, "--max-shard-size",
+               str(max_shard_size or 0), "--format",
+               "safetensors" if safe_serialization else "pt")
 
 
 def state_dict(checkpoint_dir, tag=None, exclude_frozen_parameters=False,
