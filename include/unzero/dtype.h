@@ -52,6 +52,9 @@ UZ_API const char *uz_dtype_torch_name(enum uz_dtype dtype);
 /** Name in a safetensors header ("F32", "BF16"), NULL if that format has none for it. */
 UZ_API const char *uz_dtype_safetensors_name(enum uz_dtype dtype);
 
+/** numpy's code without the byte order ("f4"), NULL if it has none. */
+UZ_API const char *uz_dtype_npy_code(enum uz_dtype dtype);
+
 /** Dtype of a short name; the long PyTorch spellings ("float32", "bfloat16") work too. */
 UZ_API enum uz_dtype uz_dtype_parse(const char *name);
 

@@ -111,3 +111,14 @@ const char *uz_path_name(const char *path)
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
+
+bool uz_ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && !strcmp(text + n - n_end, end);
+}
+
+bool uz_has_suffix(const char *name, const char *suffix)
+{
+    return strlen(name) > strlen(suffix) && uz_ends_with(name, suffix);
+}

@@ -27,6 +27,11 @@ int uz_read_file(const char *path, uint64_t max_nbytes, char **data, size_t *nby
 /* malloc'ed "dir/name"; NULL without memory. */
 char *uz_path_join(const char *dir, const char *name);
 
+bool uz_ends_with(const char *text, const char *end);
+
+/* True if the name ends so and has something before it. */
+bool uz_has_suffix(const char *name, const char *suffix);
+
 /* The part of path after its last '/'. */
 const char *uz_path_name(const char *path);
 

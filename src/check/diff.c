@@ -70,11 +70,6 @@ static struct uz_diff_operand operand(const struct uz_tensor *tensor)
     return (struct uz_diff_operand){tensor->dtype, tensor->ndim, tensor->shape};
 }
 
-static bool same_shape(const struct uz_tensor *a, const struct uz_tensor *b)
-{
-    return a->ndim == b->ndim && !memcmp(a->shape, b->shape, a->ndim * sizeof *a->shape);
-}
-
 static int add_result(struct uz_diff *diff, const char *name, struct uz_diff_tensor **result,
                       struct uz_error *err)
 {
@@ -96,7 +91,7 @@ static int add_pair(struct uz_diff *diff, const char *name, uint32_t a, uint32_t
     result->b = operand(y);
     result->n_elems = x->numel;
     uz_comparer_init(&comparer, x->dtype, y->dtype, &diff->options);
-    if (!same_shape(x, y)) {
+    if (!uz_same_shape(x->ndim, x->shape, y->ndim, y->shape)) {
         result->verdict = UZ_DIFF_SHAPE;
         return UZ_OK;
     }

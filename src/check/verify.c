@@ -28,21 +28,13 @@ void uz_verify_options_default(struct uz_verify_options *options)
  * The reader that conversions use must be content, too: it proves that each tensor is covered
  * exactly. What it says of a layout it does not join is a note.
  */
-static bool any_packed(const struct uz_model *model)
-{
-    for (size_t i = 0; i < model->n_places; i++)
-        if (model->places[i].packing)
-            return true;
-    return false;
-}
-
 /* Whether ranks that hold the same elements hold the same values; not where they are compressed. */
 static int compare_replicas(struct uz_verify_run *run, const struct uz_model *model,
                             struct uz_error *err)
 {
     struct uz_error why = {0};
     struct uz_where where = UZ_NOWHERE;
-    if (!run->options->data || any_packed(model))
+    if (!run->options->data || uz_model_is_packed(model))
         return UZ_OK;
     int rc = uz_check_replicas(model, run->threads, REPLICA_NBYTES, &why);
     where.file = run->dir;

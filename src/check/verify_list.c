@@ -1,85 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The folder, its files, and `latest`. */
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "check/verify_run.h"
 #include "zero/shard_name.h"
 
 enum { MAX_TAG_NBYTES = 4096 };
 
-static bool is_dir(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 /* ---- Listing ---- */
 
-typedef int (*entry_fn)(struct uz_verify_run *run, const char *dir, const char *name,
-                        struct uz_error *err);
+/* A folder whose names are gone through. */
+struct listing {
+    struct uz_verify_run *run;
+    const char *dir;
+};
 
-static int each_entry(struct uz_verify_run *run, const char *path, entry_fn fn,
+static int each_entry(struct uz_verify_run *run, const char *dir, uz_entry_fn fn,
                       struct uz_error *err)
 {
-    DIR *dir = opendir(path);
-    int rc = UZ_OK;
-    if (!dir)
-        return uz_fail_errno(err, errno, path, "cannot be listed");
-    while (rc == UZ_OK) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (!entry && errno)
-            rc = uz_fail_errno(err, errno, path, "cannot be listed");
-        if (!entry)
-            break;
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-            rc = fn(run, path, entry->d_name, err);
-    }
-    closedir(dir);
-    return rc;
-}
-
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), n_end = strlen(end);
-    return n >= n_end && !strcmp(name + n - n_end, end);
+    struct listing listing = {run, dir};
+    return uz_each_entry(dir, fn, &listing, err);
 }
 
 /* What interrupted saves and conversions leave behind. */
 static bool is_leftover(const char *name)
 {
     return !strcmp(name, ".unzero-partial") || !strncmp(name, "tmp-checkpoint-", 15) ||
-           ends_with(name, ".tmp") || ends_with(name, ".partial") || ends_with(name, ".incomplete");
+           uz_ends_with(name, ".tmp") || uz_ends_with(name, ".partial") ||
+           uz_ends_with(name, ".incomplete");
 }
 
-static int find_leftover(struct uz_verify_run *run, const char *dir, const char *name,
-                         struct uz_error *err)
+static int find_leftover(void *cookie, const char *name, struct uz_error *err)
 {
+    const struct listing *listing = cookie;
     if (!is_leftover(name))
         return UZ_OK;
     struct uz_where where = UZ_NOWHERE;
-    char *path = uz_path_join(dir, name);
+    char *path = uz_path_join(listing->dir, name);
     where.file = path;
-    int rc = path ? uz_find(&run->findings, UZ_FIND_LEFTOVER, &where, err,
+    int rc = path ? uz_find(&listing->run->findings, UZ_FIND_LEFTOVER, &where, err,
                             "is what an interrupted run leaves behind")
                   : uz_fail_nomem(err, strlen(name));
     free(path);
     return rc;
 }
 
-static int add_record(struct uz_verify_run *run, const char *dir, const char *name,
-                      struct uz_error *err)
+static int add_record(void *cookie, const char *name, struct uz_error *err)
 {
+    const struct listing *listing = cookie;
+    struct uz_verify_run *run = listing->run;
+    const char *dir = listing->dir;
     struct uz_shard_file shard = {0};
     struct uz_record *record;
     struct stat st;
-    UZ_TRY(find_leftover(run, dir, name, err));
+    UZ_TRY(find_leftover(cookie, name, err));
     if (!uz_parse_shard_name(name, &shard))
         return UZ_OK;
     if (run->n_records >= run->options->input.limits.max_shards)
@@ -98,51 +78,45 @@ static int add_record(struct uz_verify_run *run, const char *dir, const char *na
 
 /* ---- Which folder ---- */
 
-/* A folder in the checkpoint's root that holds shards. */
+/* Folders with shards in a root whose `latest` does not tell which one counts. */
 struct candidates {
+    const char *root;
     char *first;
     size_t n;
 };
 
-static bool holds_shards(const char *path)
+enum { FOUND_SHARD = 1 };
+
+static int find_shard(void *cookie, const char *name, struct uz_error *err)
 {
     struct uz_shard_file shard;
-    DIR *dir = opendir(path);
-    bool found = false;
-    for (const struct dirent *entry; dir && !found && (entry = readdir(dir));)
-        found = uz_parse_shard_name(entry->d_name, &shard);
-    if (dir)
-        closedir(dir);
-    return found;
+    (void)cookie;
+    (void)err;
+    return uz_parse_shard_name(name, &shard) ? FOUND_SHARD : UZ_OK;
 }
 
-/* Folders with shards in `root`, for a root whose `latest` does not tell. */
-static int find_candidates(const char *root, struct candidates *found, struct uz_error *err)
+static bool holds_shards(const char *path)
 {
-    DIR *dir = opendir(root);
-    if (!dir)
-        return uz_fail_errno(err, errno, root, "cannot be listed");
-    for (const struct dirent *entry; (entry = readdir(dir));) {
-        char *path = uz_path_join(root, entry->d_name);
-        if (path && strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") && is_dir(path) &&
-            holds_shards(path)) {
-            found->n++;
-            if (!found->first) {
-                found->first = path;
-                continue;
-            }
-        }
+    return uz_each_entry(path, find_shard, NULL, NULL) == FOUND_SHARD;
+}
+
+static int add_candidate(void *cookie, const char *name, struct uz_error *err)
+{
+    struct candidates *found = cookie;
+    char *path = uz_path_join(found->root, name);
+    if (!path)
+        return uz_fail_nomem(err, strlen(name));
+    if (uz_is_dir(path) && holds_shards(path) && found->n++ == 0)
+        found->first = path;
+    else
         free(path);
-    }
-    closedir(dir);
     return UZ_OK;
 }
 
 /* Takes the only tag folder that there is, if there is just one. */
-static int guess_dir(struct uz_verify_run *run, const char *root, struct candidates *found,
-                     struct uz_error *err)
+static int guess_dir(struct uz_verify_run *run, struct candidates *found, struct uz_error *err)
 {
-    UZ_TRY(find_candidates(root, found, err));
+    UZ_TRY(uz_each_entry(found->root, add_candidate, found, err));
     if (found->n == 1) {
         run->dir = found->first;
         found->first = NULL;
@@ -154,9 +128,9 @@ static int bad_latest(struct uz_verify_run *run, enum uz_find what, const char *
                       const char *latest, const char *message, struct uz_error *err)
 {
     struct uz_where where = UZ_NOWHERE;
-    struct candidates found = {0};
+    struct candidates found = {.root = root};
     where.file = latest;
-    int rc = guess_dir(run, root, &found, err);
+    int rc = guess_dir(run, &found, err);
     if (rc == UZ_OK && what == UZ_FIND_LATEST_MISSING && found.n == 0)
         rc = uz_fail_at(err, UZ_FORMAT, root, UZ_NO_OFFSET,
                         "Unable to find 'latest' file at %s, and the folder holds no ZeRO shards",
@@ -199,7 +173,7 @@ static int follow_latest(struct uz_verify_run *run, const char *root, const char
     } else {
         run->dir = uz_path_join(root, tag);
         rc = run->dir ? UZ_OK : uz_fail_nomem(err, nbytes);
-        if (rc == UZ_OK && !is_dir(run->dir)) {
+        if (rc == UZ_OK && !uz_is_dir(run->dir)) {
             free(run->dir);
             run->dir = NULL;
             rc = bad_latest(run, UZ_FIND_LATEST_DANGLING, root, latest,
@@ -223,7 +197,7 @@ static int find_dir(struct uz_verify_run *run, const char *path, const char *lat
                           "is not a folder; give the checkpoint folder");
     if (tag) {
         run->dir = uz_path_join(path, tag);
-        if (run->dir && !is_dir(run->dir))
+        if (run->dir && !uz_is_dir(run->dir))
             return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET,
                               "holds no folder '%s', which --tag names", tag);
         return run->dir ? UZ_OK : uz_fail_nomem(err, strlen(path));
@@ -241,17 +215,9 @@ static int find_dir(struct uz_verify_run *run, const char *path, const char *lat
 
 static int compare_records(const void *a, const void *b)
 {
-    const struct uz_shard_file *x = &((const struct uz_record *)a)->shard;
-    const struct uz_shard_file *y = &((const struct uz_record *)b)->shard;
-    if (x->kind != y->kind)
-        return x->kind < y->kind ? -1 : 1;
-    if (x->mp != y->mp)
-        return x->mp < y->mp ? -1 : 1;
-    if (x->dp != y->dp)
-        return x->dp < y->dp ? -1 : 1;
-    if (x->layer != y->layer)
-        return x->layer < y->layer ? -1 : 1;
-    return strcmp(((const struct uz_record *)a)->path, ((const struct uz_record *)b)->path);
+    const struct uz_record *x = a, *y = b;
+    int order = uz_compare_cells(&x->shard, &y->shard);
+    return order ? order : strcmp(x->path, y->path);
 }
 
 static int find_duplicates(struct uz_verify_run *run, struct uz_error *err)
@@ -259,7 +225,7 @@ static int find_duplicates(struct uz_verify_run *run, struct uz_error *err)
     for (size_t i = 1; i < run->n_records; i++) {
         const struct uz_shard_file *x = &run->records[i - 1].shard;
         const struct uz_shard_file *y = &run->records[i].shard;
-        if (x->kind != y->kind || x->mp != y->mp || x->dp != y->dp || x->layer != y->layer)
+        if (uz_compare_cells(x, y) != 0)
             continue;
         run->records[i].is_copy = true;
         if (x->kind == UZ_SHARD_MODEL && !strcmp(x->name, y->name))
@@ -276,7 +242,7 @@ static int add_input_dir(struct uz_verify_run *run, const char *path, struct uz_
     char *tagged = uz_path_join(path, run->tag);
     if (!tagged)
         return uz_fail_nomem(err, strlen(path));
-    int rc = each_entry(run, is_dir(tagged) ? tagged : path, add_record, err);
+    int rc = each_entry(run, uz_is_dir(tagged) ? tagged : path, add_record, err);
     free(tagged);
     return rc;
 }

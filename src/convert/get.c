@@ -42,24 +42,6 @@ static int describe(struct uz_got *got, const char *name, const struct uz_get_op
     return UZ_OK;
 }
 
-/* Storages of other tensors need not be unpacked. */
-static void drop_other_places(struct uz_model *model, uint32_t tensor)
-{
-    const struct uz_tensor *t = &model->tensors[tensor];
-    for (size_t i = 0; i < model->n_places; i++) {
-        bool wanted = false;
-        for (uint64_t k = 0; k < t->n_pieces && !wanted; k++)
-            wanted = model->pieces[t->first_piece + k].storage == i;
-        for (uint32_t l = 0; l < t->n_layers; l++) {
-            const struct uz_layer *layer = &model->layers[t->first_layer + l];
-            for (uint64_t k = 0; k < layer->n_pieces && !wanted; k++)
-                wanted = model->layer_pieces[layer->first_piece + k].storage == i;
-        }
-        if (!wanted)
-            model->places[i].packing = UZ_PACKED_STORED;
-    }
-}
-
 static int open_got(struct uz_got *got, const char *checkpoint, const char *name,
                     const struct uz_get_options *options, struct uz_error *err)
 {
@@ -72,9 +54,8 @@ static int open_got(struct uz_got *got, const char *checkpoint, const char *name
     UZ_TRY(uz_find_tensor(&got->model, name, options->state, &got->tensor, err));
     UZ_TRY(describe(got, name, options, err));
     UZ_TRY(uz_check_pieces(&got->model, err));
-    drop_other_places(&got->model, got->tensor);
-    UZ_TRY(uz_spool_open(&got->spool, &got->model, options->scratch_dir, got->threads,
-                         &options->input.limits, err));
+    UZ_TRY(uz_spool_open_tensor(&got->spool, &got->model, got->tensor, options->scratch_dir,
+                                got->threads, &options->input.limits, err));
     UZ_TRY(uz_check_replicas_of(&got->model, got->tensor, got->threads, UZ_GOT_BLOCK_NBYTES, err));
     return uz_fetch_init(&got->fetch, &got->model, UZ_GOT_BLOCK_NBYTES, FD_SLOTS, err);
 }

@@ -15,43 +15,11 @@
 
 enum { NPY_PREFIX = 10, NPY_ALIGN = 64, NPY_MAX_HEADER = 0xffff, SAFETENSORS_ALIGN = 8 };
 
-/* numpy's name of a dtype; NULL if it has none. */
-static const char *npy_descr(enum uz_dtype dtype)
-{
-    switch (dtype) {
-    case UZ_DTYPE_BOOL:
-        return "|b1";
-    case UZ_DTYPE_U8:
-        return "|u1";
-    case UZ_DTYPE_I8:
-        return "|i1";
-    case UZ_DTYPE_I16:
-        return "<i2";
-    case UZ_DTYPE_U16:
-        return "<u2";
-    case UZ_DTYPE_F16:
-        return "<f2";
-    case UZ_DTYPE_I32:
-        return "<i4";
-    case UZ_DTYPE_U32:
-        return "<u4";
-    case UZ_DTYPE_F32:
-        return "<f4";
-    case UZ_DTYPE_F64:
-        return "<f8";
-    case UZ_DTYPE_I64:
-        return "<i8";
-    case UZ_DTYPE_U64:
-        return "<u8";
-    default:
-        return NULL;
-    }
-}
-
 /* The dictionary of a .npy header (numpy's format 1.0, described in NEP 1). */
 static void print_npy(FILE *to, const struct uz_got_info *info)
 {
-    fprintf(to, "{'descr': '%s', 'fortran_order': False, 'shape': (", npy_descr(info->dtype));
+    fprintf(to, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+            uz_dtype_size(info->dtype) > 1 ? '<' : '|', uz_dtype_npy_code(info->dtype));
     for (unsigned j = 0; j < info->ndim; j++)
         fprintf(to, "%s%" PRIu64, j ? ", " : "", info->shape[j]);
     fputs(info->ndim == 1 ? ",), }" : "), }", to);
@@ -95,7 +63,8 @@ static int check_dtype(const struct uz_got_info *info, enum uz_array_format form
                        struct uz_error *err)
 {
     bool npy = format == UZ_ARRAY_NPY;
-    if (npy ? npy_descr(info->dtype) != NULL : uz_dtype_safetensors_name(info->dtype) != NULL)
+    if (npy ? uz_dtype_npy_code(info->dtype) != NULL
+            : uz_dtype_safetensors_name(info->dtype) != NULL)
         return UZ_OK;
     return uz_fail(err, UZ_UNSUPPORTED, "%s has no dtype %s; %s", npy ? "numpy" : "safetensors",
                    uz_dtype_name(info->dtype),
@@ -168,31 +137,37 @@ static int write_elems(struct uz_got *got, int fd, const char *what, struct list
     return rc;
 }
 
-static int write_array(struct uz_got *got, int fd, enum uz_array_format format, const char *what,
+/* What comes before the elements. */
+struct head {
+    char *bytes;
+    size_t nbytes;
+};
+
+static int write_array(struct uz_got *got, int fd, const struct head *head, const char *what,
                        struct listener listener, struct uz_error *err)
 {
-    char *head;
-    size_t head_nbytes;
-    uz_error_clear(err);
-    UZ_TRY(make_head(&got->info, format, &head, &head_nbytes, err));
-    int rc = write_all(fd, head, head_nbytes, what, err);
-    free(head);
-    return rc == UZ_OK ? write_elems(got, fd, what, listener, err) : rc;
+    UZ_TRY(write_all(fd, head->bytes, head->nbytes, what, err));
+    return write_elems(got, fd, what, listener, err);
 }
 
 int uz_got_write(struct uz_got *got, int fd, enum uz_array_format format, const char *what,
                  uz_progress_fn progress, void *cookie, struct uz_error *err)
 {
-    return write_array(got, fd, format, what, (struct listener){progress, cookie}, err);
+    struct head head = {0};
+    uz_error_clear(err);
+    UZ_TRY(make_head(&got->info, format, &head.bytes, &head.nbytes, err));
+    int rc = write_array(got, fd, &head, what, (struct listener){progress, cookie}, err);
+    free(head.bytes);
+    return rc;
 }
 
-static int write_file(struct uz_got *got, const char *path, enum uz_array_format format,
+static int write_file(struct uz_got *got, const char *path, const struct head *head,
                       struct listener listener, struct uz_error *err)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return uz_fail_errno(err, errno, path, "cannot be opened");
-    int rc = write_array(got, fd, format, path, listener, err);
+    int rc = write_array(got, fd, head, path, listener, err);
     if (close(fd) < 0 && rc == UZ_OK)
         rc = uz_fail_errno(err, errno, path, "cannot be written");
     return rc;
@@ -200,13 +175,13 @@ static int write_file(struct uz_got *got, const char *path, enum uz_array_format
 
 /* Staged as every output is: the file has its name when all of it is there. */
 static int save_staged(struct uz_got *got, const struct uz_stage_options *options,
-                       const struct uz_out *out, enum uz_array_format format,
-                       struct listener listener, struct uz_error *err)
+                       const struct uz_out *out, const struct head *head, struct listener listener,
+                       struct uz_error *err)
 {
     struct uz_stage *stage;
     UZ_TRY(uz_stage_check(options, out, err));
     UZ_TRY(uz_stage_open(&stage, options, out, err));
-    int rc = write_file(got, uz_stage_paths(stage)[0], format, listener, err);
+    int rc = write_file(got, uz_stage_paths(stage)[0], head, listener, err);
     if (rc == UZ_OK)
         rc = uz_stage_commit(stage, err);
     uz_stage_close(stage);
@@ -217,21 +192,20 @@ int uz_got_save(struct uz_got *got, const char *path, enum uz_array_format forma
                 uz_progress_fn progress, void *cookie, struct uz_error *err)
 {
     struct uz_target_path target;
-    char *head = NULL;
-    size_t head_nbytes = 0;
+    struct head head = {0};
     uz_error_clear(err);
-    UZ_TRY(make_head(&got->info, format, &head, &head_nbytes, err));
+    UZ_TRY(make_head(&got->info, format, &head.bytes, &head.nbytes, err));
     int rc = uz_target_path_file(&target, path, err);
     if (rc == UZ_OK) {
         struct uz_stage_options options = {
             .dir = target.dir, .staging = target.staging, .force = force, .sync = UZ_SYNC_FULL};
         struct uz_out_file file = {.name = target.file_name,
-                                   .nbytes = head_nbytes +
+                                   .nbytes = head.nbytes +
                                              got->info.numel * uz_dtype_size(got->info.dtype)};
         struct uz_out out = {.files = &file, .n_files = 1};
-        rc = save_staged(got, &options, &out, format, (struct listener){progress, cookie}, err);
+        rc = save_staged(got, &options, &out, &head, (struct listener){progress, cookie}, err);
     }
     uz_target_path_free(&target);
-    free(head);
+    free(head.bytes);
     return rc;
 }

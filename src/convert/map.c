@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/order.h"
 #include "base/parallel.h"
 #include "base/regex.h"
 #include "input/open.h"
@@ -139,23 +140,19 @@ static int list_tensors(struct uz_fragment_map *map, struct choice *choice, stru
 
 /* ---- Partitions ---- */
 
-static int compare_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? -1 : a > b;
-}
-
 /* Files were added in the order of ranks. */
 static int by_partition(const void *a, const void *b, void *places)
 {
     const struct placed *x = a, *y = b;
     const struct uz_place *p = (const struct uz_place *)places + x->place;
     const struct uz_place *q = (const struct uz_place *)places + y->place;
-    int order = compare_u64(p->file, q->file);
+    int order = uz_compare_u64(p->file, q->file);
     if (order == 0)
-        order = compare_u64(p->packing, q->packing);
+        order = uz_compare_u64(p->packing, q->packing);
     if (order == 0)
-        order = compare_u64(p->packing ? p->entry : p->offset, q->packing ? q->entry : q->offset);
-    return order ? order : compare_u64(x->first, y->first);
+        order =
+            uz_compare_u64(p->packing ? p->entry : p->offset, q->packing ? q->entry : q->offset);
+    return order ? order : uz_compare_u64(x->first, y->first);
 }
 
 static bool same_partition(const struct uz_place *p, const struct uz_place *q)

@@ -2,7 +2,6 @@
 /* Stages a whole folder beside its final name. */
 #include "convert/new_tree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -14,17 +13,12 @@
 #include <unistd.h>
 
 #include "base/clone.h"
+#include "base/dir.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "torch/content.h"
 
 enum { BLOCK_NBYTES = 1 << 20 };
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n > n_end && !strcmp(text + n - n_end, end);
-}
 
 /* ---- The folder ---- */
 
@@ -150,7 +144,7 @@ static int add_changed(struct uz_new_tree *tree, const char *from, char *to, str
 {
     enum uz_clone_how how;
     tree->n_changed++;
-    if (!ends_with(to, ".zst"))
+    if (!uz_has_suffix(to, ".zst"))
         return uz_clone_file(from, to, false, &how, tree->tick, tree->tick_cookie, err);
     to[strlen(to) - strlen(".zst")] = '\0';
     return unpack(tree, from, to, err);
@@ -221,9 +215,16 @@ int uz_new_tree_add(struct uz_new_tree *tree, const char *from, uz_is_changed_fn
     return rc;
 }
 
-static int add_root_file(struct uz_new_tree *tree, const char *root, const char *name,
-                         struct uz_error *err)
+struct root_listing {
+    struct uz_new_tree *tree;
+    const char *root;
+};
+
+static int add_root_file(void *cookie, const char *name, struct uz_error *err)
 {
+    const struct root_listing *listing = cookie;
+    struct uz_new_tree *tree = listing->tree;
+    const char *root = listing->root;
     struct stat st;
     char *from = uz_path_join(root, name), *to = uz_path_join(tree->staging, name);
     int rc = from && to ? UZ_OK : uz_fail_nomem(err, strlen(name));
@@ -236,20 +237,8 @@ static int add_root_file(struct uz_new_tree *tree, const char *root, const char 
 
 int uz_new_tree_add_root(struct uz_new_tree *tree, const char *root, struct uz_error *err)
 {
-    DIR *dir = opendir(root);
-    int rc = dir ? UZ_OK : uz_fail_errno(err, errno, root, "cannot be listed");
-    while (rc == UZ_OK) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (!entry) {
-            rc = errno ? uz_fail_errno(err, errno, root, "cannot be listed") : UZ_OK;
-            break;
-        }
-        rc = add_root_file(tree, root, entry->d_name, err);
-    }
-    if (dir)
-        closedir(dir);
-    return rc;
+    struct root_listing listing = {tree, root};
+    return uz_each_entry(root, add_root_file, &listing, err);
 }
 
 /* ---- The end ---- */

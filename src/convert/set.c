@@ -63,8 +63,7 @@ static int check_values(const struct uz_setting *job, const char *path, struct u
     const struct uz_tensor *old = &job->model.tensors[job->tensor];
     const struct uz_tensor *new = &job->values.model.tensors[job->values.tensor];
     char have[256], want[256];
-    if (new->ndim != old->ndim ||
-        (old->ndim > 0 && memcmp(new->shape, old->shape, old->ndim * sizeof *old->shape)))
+    if (!uz_same_shape(new->ndim, new->shape, old->ndim, old->shape))
         return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET, "has values of shape %s, %s is %s",
                           uz_shape_text(have, sizeof have, new->ndim, new->shape, new->numel),
                           job->name,
@@ -133,23 +132,29 @@ static int read_checkpoint(struct uz_setting *job, const char *path,
     return uz_zero_read(path, &zero, model, info, &job->notes, err);
 }
 
+/* True if folder `place` (without links) is the one that a file lies in, or inside it. */
+static bool is_beside_or_below(const char *place, const char *path)
+{
+    char *file = realpath(path, NULL);
+    size_t n = file ? (size_t)(uz_path_name(file) - file) : 0; /* the file's folder and its slash */
+    bool below = n > 1 && !strncmp(file, place, n - 1) && (place[n - 1] == '/' || !place[n - 1]);
+    free(file);
+    return below;
+}
+
 /* A new checkpoint inside the old one's tag folder would have to hold itself. */
 static int refuse_inside(const struct uz_setting *job, struct uz_error *err)
 {
-    for (size_t i = 0; i < job->model.n_files; i++) {
-        char *file = realpath(job->model.files[i], NULL), *parent = uz_new_tree_parent(job->out);
-        char *place = parent ? realpath(parent, NULL) : NULL;
-        size_t n = file ? (size_t)(uz_path_name(file) - file) : 0;
-        bool inside = file && place && n > 1 && !strncmp(file, place, n - 1) &&
-                      (place[n - 1] == '/' || place[n - 1] == '\0');
-        free(file);
-        free(parent);
-        free(place);
-        if (inside)
-            return uz_fail_at(
-                err, UZ_ARG, job->out, UZ_NO_OFFSET,
-                "lies inside the tag folder of the old checkpoint; give another place");
-    }
+    char *parent = uz_new_tree_parent(job->out);
+    char *place = parent ? realpath(parent, NULL) : NULL;
+    bool inside = false;
+    for (size_t i = 0; place && !inside && i < job->model.n_files; i++)
+        inside = is_beside_or_below(place, job->model.files[i]);
+    free(parent);
+    free(place);
+    if (inside)
+        return uz_fail_at(err, UZ_ARG, job->out, UZ_NO_OFFSET,
+                          "lies inside the tag folder of the old checkpoint; give another place");
     return UZ_OK;
 }
 

@@ -11,12 +11,6 @@
 #include "base/file.h"
 #include "out/files.h"
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n > n_end && !strcmp(text + n - n_end, end);
-}
-
 #define STAGING ".unzero-partial"
 
 /* Bytes of path without slashes at its end; "/" stays. */
@@ -55,7 +49,7 @@ static enum uz_format format_of_name(const char *name)
         {".pth", UZ_FORMAT_PT},
     };
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
-        if (ends_with(name, endings[i].ending))
+        if (uz_has_suffix(name, endings[i].ending))
             return endings[i].format;
     return UZ_FORMAT_AUTO;
 }

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/order.h"
 #include "engine/stage_impl.h"
 
 /* What old files are called while they wait in the staging folder. */
@@ -34,15 +35,10 @@ static int add_name(struct uz_names *names, const char *name, size_t nbytes, str
     return *slot ? UZ_OK : uz_fail_nomem(err, nbytes);
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static void sort_names(struct uz_names *names)
 {
     if (names->n > 1)
-        qsort(names->items, names->n, sizeof *names->items, compare_names);
+        qsort(names->items, names->n, sizeof *names->items, uz_compare_texts);
 }
 
 /* Calls fn for every name of a folder; one that is not there is empty. */

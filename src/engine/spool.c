@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/order.h"
 #include "base/parallel.h"
 #include "torch/stream.h"
 
@@ -43,17 +44,12 @@ struct uz_spool {
     size_t n_passes;
 };
 
-static int compare_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? -1 : a > b;
-}
-
 static int compare_storages(const struct uz_place *x, const struct uz_place *y)
 {
-    int order = compare_u64(x->file, y->file);
+    int order = uz_compare_u64(x->file, y->file);
     if (order == 0)
-        order = compare_u64(x->packing, y->packing);
-    return order ? order : compare_u64(x->entry, y->entry);
+        order = uz_compare_u64(x->packing, y->packing);
+    return order ? order : uz_compare_u64(x->entry, y->entry);
 }
 
 static int by_storage(const void *a, const void *b, void *places)
@@ -63,15 +59,41 @@ static int by_storage(const void *a, const void *b, void *places)
                             &all[((const struct use *)b)->place]);
 }
 
-static int list_uses(struct uz_spool *spool, struct uz_error *err)
+static void want_pieces(bool *wanted, const struct uz_piece *pieces, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        wanted[pieces[i].storage] = true;
+}
+
+/* The places that a tensor (UZ_NONE: any) is read from. */
+static void want_places(const struct uz_model *model, uint32_t tensor, bool *wanted)
+{
+    if (tensor == UZ_NONE) {
+        memset(wanted, true, model->n_places * sizeof *wanted);
+        return;
+    }
+    const struct uz_tensor *t = &model->tensors[tensor];
+    want_pieces(wanted, &model->pieces[t->first_piece], t->n_pieces);
+    for (uint32_t i = 0; i < t->n_layers; i++) {
+        const struct uz_layer *layer = &model->layers[t->first_layer + i];
+        want_pieces(wanted, &model->layer_pieces[layer->first_piece], layer->n_pieces);
+    }
+}
+
+static int list_uses(struct uz_spool *spool, uint32_t tensor, struct uz_error *err)
 {
     struct uz_model *model = spool->model;
-    UZ_TRY(uz_alloc(&spool->uses, model->n_places, sizeof *spool->uses, err));
-    for (size_t i = 0; i < model->n_places; i++)
-        if (model->places[i].packing)
+    bool *wanted;
+    UZ_TRY(uz_alloc(&wanted, model->n_places, sizeof *wanted, err));
+    int rc = uz_alloc(&spool->uses, model->n_places, sizeof *spool->uses, err);
+    want_places(model, tensor, wanted);
+    for (size_t i = 0; rc == UZ_OK && i < model->n_places; i++)
+        if (model->places[i].packing && wanted[i])
             spool->uses[spool->n_uses++].place = (uint32_t)i;
-    qsort_r(spool->uses, spool->n_uses, sizeof *spool->uses, by_storage, model->places);
-    return UZ_OK;
+    free(wanted);
+    if (spool->n_uses > 0)
+        qsort_r(spool->uses, spool->n_uses, sizeof *spool->uses, by_storage, model->places);
+    return rc;
 }
 
 /* A zip entry is gone through alone, a file compressed whole in one pass. */
@@ -223,9 +245,9 @@ static int redirect(struct uz_spool *spool, struct uz_error *err)
     return UZ_OK;
 }
 
-static int fill(struct uz_spool *spool, unsigned threads, struct uz_error *err)
+static int fill(struct uz_spool *spool, uint32_t tensor, unsigned threads, struct uz_error *err)
 {
-    UZ_TRY(list_uses(spool, err));
+    UZ_TRY(list_uses(spool, tensor, err));
     if (spool->n_uses == 0)
         return UZ_OK;
     UZ_TRY(list_packed(spool, err));
@@ -235,19 +257,26 @@ static int fill(struct uz_spool *spool, unsigned threads, struct uz_error *err)
     return redirect(spool, err);
 }
 
-int uz_spool_open(struct uz_spool **out, struct uz_model *model, const char *dir, unsigned threads,
-                  const struct uz_limits *limits, struct uz_error *err)
+int uz_spool_open_tensor(struct uz_spool **out, struct uz_model *model, uint32_t tensor,
+                         const char *dir, unsigned threads, const struct uz_limits *limits,
+                         struct uz_error *err)
 {
     struct uz_spool *spool;
     *out = NULL;
     UZ_TRY(uz_alloc(&spool, 1, sizeof *spool, err));
     *spool = (struct uz_spool){.fd = -1, .dir = dir, .model = model, .limits = limits};
-    int rc = fill(spool, threads, err);
+    int rc = fill(spool, tensor, threads, err);
     if (rc < 0 || spool->n_uses == 0)
         uz_spool_close(spool);
     else
         *out = spool;
     return rc;
+}
+
+int uz_spool_open(struct uz_spool **out, struct uz_model *model, const char *dir, unsigned threads,
+                  const struct uz_limits *limits, struct uz_error *err)
+{
+    return uz_spool_open_tensor(out, model, UZ_NONE, dir, threads, limits, err);
 }
 
 void uz_spool_close(struct uz_spool *spool)

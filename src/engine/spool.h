@@ -19,6 +19,11 @@ struct uz_spool;
 int uz_spool_open(struct uz_spool **spool, struct uz_model *model, const char *dir,
                   unsigned threads, const struct uz_limits *limits, struct uz_error *err);
 
+/* The same of the storages that one tensor is read from, its copies on other ranks among them. */
+int uz_spool_open_tensor(struct uz_spool **spool, struct uz_model *model, uint32_t tensor,
+                         const char *dir, unsigned threads, const struct uz_limits *limits,
+                         struct uz_error *err);
+
 /* NULL is allowed. */
 void uz_spool_close(struct uz_spool *spool);
 

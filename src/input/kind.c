@@ -2,7 +2,6 @@
 /* Looks at a path's names and first bytes. */
 #include "input/kind.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,36 +9,27 @@
 #include <unistd.h>
 
 #include "base/cursor.h"
+#include "base/dir.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/order.h"
 #include "zero/shard_name.h"
 
 static const char safetensors_suffix[] = ".safetensors", index_suffix[] = ".index.json";
 
 /* What the names in a folder say. */
 struct listing {
+    const char *dir;
     bool has_latest, has_latest_universal, has_zero, has_tag;
     size_t n_model_shards, n_other_shards;
     char **safetensors, **torch, **indexes; /* paths */
     size_t n_safetensors, cap_safetensors, n_torch, cap_torch, n_indexes, cap_indexes;
 };
 
-static bool has_suffix(const char *name, const char *suffix)
-{
-    size_t n = strlen(name), m = strlen(suffix);
-    return n > m && !strcmp(name + n - m, suffix);
-}
-
-static bool is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 static bool holds_folder(const char *dir, const char *name)
 {
     char *path = uz_path_join(dir, name);
-    bool there = path && is_folder(path);
+    bool there = path && uz_is_dir(path);
     free(path);
     return there;
 }
@@ -65,13 +55,15 @@ static void free_paths(char **paths, size_t n)
 /* Weights as transformers names them: pytorch_model.bin, and adapters. */
 static bool is_torch_weights(const char *name)
 {
-    return has_suffix(name, ".bin") &&
+    return uz_has_suffix(name, ".bin") &&
            (!strncmp(name, "pytorch_model", strlen("pytorch_model")) ||
             !strcmp(name, "adapter_model.bin") || !strcmp(name, "diffusion_pytorch_model.bin"));
 }
 
-static int note_name(struct listing *list, const char *dir, const char *name, struct uz_error *err)
+static int note_name(void *cookie, const char *name, struct uz_error *err)
 {
+    struct listing *list = cookie;
+    const char *dir = list->dir;
     struct uz_shard_file shard;
     if (!strcmp(name, "latest"))
         list->has_latest = true;
@@ -83,9 +75,9 @@ static int note_name(struct listing *list, const char *dir, const char *name, st
         *(shard.kind == UZ_SHARD_MODEL || shard.kind == UZ_SHARD_MODEL_Z3
               ? &list->n_model_shards
               : &list->n_other_shards) += 1;
-    else if (has_suffix(name, index_suffix))
+    else if (uz_has_suffix(name, index_suffix))
         return keep(&list->indexes, &list->n_indexes, &list->cap_indexes, dir, name, err);
-    else if (has_suffix(name, safetensors_suffix))
+    else if (uz_has_suffix(name, safetensors_suffix))
         return keep(&list->safetensors, &list->n_safetensors, &list->cap_safetensors, dir, name,
                     err);
     else if (is_torch_weights(name))
@@ -93,32 +85,10 @@ static int note_name(struct listing *list, const char *dir, const char *name, st
     return UZ_OK;
 }
 
-static int list_folder(struct listing *list, const char *path, struct uz_error *err)
-{
-    DIR *dir = opendir(path);
-    if (!dir)
-        return uz_fail_errno(err, errno, path, "cannot be listed");
-    int rc = UZ_OK;
-    errno = 0;
-    for (const struct dirent *entry = readdir(dir); rc == UZ_OK && entry; entry = readdir(dir)) {
-        rc = note_name(list, path, entry->d_name, err);
-        errno = 0;
-    }
-    if (rc == UZ_OK && errno)
-        rc = uz_fail_errno(err, errno, path, "cannot be listed");
-    closedir(dir);
-    return rc;
-}
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* True if the index is over safetensors files: "model.safetensors.index.json". */
 static bool index_is_safetensors(const char *path)
 {
-    return has_suffix(path, ".safetensors.index.json");
+    return uz_has_suffix(path, ".safetensors.index.json");
 }
 
 /*
@@ -153,7 +123,7 @@ static void take_files(struct uz_located *located, char ***paths, size_t *n, con
     located->is_torch = is_torch;
     *paths = NULL;
     *n = 0;
-    qsort(located->files, located->n_files, sizeof *located->files, by_text);
+    qsort(located->files, located->n_files, sizeof *located->files, uz_compare_texts);
     for (size_t i = 0; i < located->n_files; i++)
         if (!strcmp(uz_path_name(located->files[i]), usual)) {
             char *only = located->files[i];
@@ -195,8 +165,8 @@ static int tell_folder(struct uz_located *located, struct listing *list, const c
 static int locate_folder(struct uz_located *located, const char *path, const char *tag,
                          struct uz_error *err)
 {
-    struct listing list = {.has_tag = tag != NULL && holds_folder(path, tag)};
-    int rc = list_folder(&list, path, err);
+    struct listing list = {.dir = path, .has_tag = tag != NULL && holds_folder(path, tag)};
+    int rc = uz_each_entry(path, note_name, &list, err);
     if (rc == UZ_OK)
         rc = tell_folder(located, &list, path, err);
     free_paths(list.safetensors, list.n_safetensors);
@@ -231,15 +201,15 @@ static int looks_like_safetensors(const char *path, bool *yes, struct uz_error *
 static int locate_file(struct uz_located *located, const char *path, struct uz_error *err)
 {
     bool is_safetensors;
-    if (has_suffix(path, index_suffix)) {
+    if (uz_has_suffix(path, index_suffix)) {
         located->kind = UZ_INPUT_FOLDER;
         located->is_torch = !index_is_safetensors(path);
         located->index = strdup(path);
         return located->index ? UZ_OK : uz_fail_nomem(err, strlen(path));
     }
     UZ_TRY(looks_like_safetensors(path, &is_safetensors, err));
-    located->kind = is_safetensors || has_suffix(path, safetensors_suffix) ? UZ_INPUT_SAFETENSORS
-                                                                           : UZ_INPUT_TORCH;
+    located->kind = is_safetensors || uz_has_suffix(path, safetensors_suffix) ? UZ_INPUT_SAFETENSORS
+                                                                              : UZ_INPUT_TORCH;
     return UZ_OK;
 }
 

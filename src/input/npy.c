@@ -68,25 +68,19 @@ static bool take_string(struct header *header, char *buf, size_t size)
 
 static int read_descr(struct header *header, struct uz_error *err)
 {
-    static const struct {
-        const char *code;
-        enum uz_dtype dtype;
-    } codes[] = {
-        {"b1", UZ_DTYPE_BOOL}, {"u1", UZ_DTYPE_U8},  {"i1", UZ_DTYPE_I8},  {"i2", UZ_DTYPE_I16},
-        {"u2", UZ_DTYPE_U16},  {"f2", UZ_DTYPE_F16}, {"i4", UZ_DTYPE_I32}, {"u4", UZ_DTYPE_U32},
-        {"f4", UZ_DTYPE_F32},  {"f8", UZ_DTYPE_F64}, {"i8", UZ_DTYPE_I64}, {"u8", UZ_DTYPE_U64},
-    };
     char descr[64], shown[128];
     if (!take_string(header, descr, sizeof descr))
         return uz_fail_at(err, UZ_UNSUPPORTED, header->path, UZ_NO_OFFSET,
                           "an array of records is not a tensor");
     header->big_endian = descr[0] == '>';
-    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (descr[0] && strchr("<>|=", descr[0]) && !strcmp(descr + 1, codes[i].code)) {
-            header->dtype = codes[i].dtype;
+    for (enum uz_dtype dtype = 1; dtype < UZ_DTYPE_COUNT; dtype++) {
+        const char *code = uz_dtype_npy_code(dtype);
+        if (code && descr[0] && strchr("<>|=", descr[0]) && !strcmp(descr + 1, code)) {
+            header->dtype = dtype;
             header->has_descr = true;
             return UZ_OK;
         }
+    }
     return uz_fail_at(err, UZ_UNSUPPORTED, header->path, UZ_NO_OFFSET,
                       "its dtype '%s' is none that tensors have",
                       uz_printable(shown, sizeof shown, descr, strlen(descr)));

@@ -92,6 +92,19 @@ int uz_model_add_partition(struct uz_model *model, const struct uz_partition *pa
     return UZ_OK;
 }
 
+bool uz_model_is_packed(const struct uz_model *model)
+{
+    for (size_t i = 0; i < model->n_places; i++)
+        if (model->places[i].packing)
+            return true;
+    return false;
+}
+
+bool uz_same_shape(unsigned ndim_a, const uint64_t *a, unsigned ndim_b, const uint64_t *b)
+{
+    return ndim_a == ndim_b && (ndim_a == 0 || !memcmp(a, b, ndim_a * sizeof *a));
+}
+
 int uz_shape_numel(unsigned ndim, const uint64_t *shape, uint64_t *numel, struct uz_error *err)
 {
     uint64_t n = 1, nbytes;

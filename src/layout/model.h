@@ -209,6 +209,11 @@ bool uz_model_find(const struct uz_model *model, const char *name, size_t name_n
  */
 int uz_model_finish(struct uz_model *model, struct uz_error *err);
 
+/* True if a storage can only be read from front to back. */
+bool uz_model_is_packed(const struct uz_model *model);
+
+bool uz_same_shape(unsigned ndim_a, const uint64_t *a, unsigned ndim_b, const uint64_t *b);
+
 /* Product of the shape in *numel; UZ_CORRUPT when it or its bytes do not fit 63 bits. */
 int uz_shape_numel(unsigned ndim, const uint64_t *shape, uint64_t *numel, struct uz_error *err);
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/order.h"
+
 /* Runs that pieces with strides may have in all: each becomes a stream piece of its own. */
 enum { MAX_STRIDED_RUNS = 1 << 20 };
 
@@ -16,14 +18,6 @@ struct lister {
     uint32_t file;
     size_t target;
 };
-
-static bool any_packed(const struct uz_model *model)
-{
-    for (size_t i = 0; i < model->n_places; i++)
-        if (model->places[i].packing)
-            return true;
-    return false;
-}
 
 static bool needs_stream(const struct uz_model *model, const struct uz_tensor *tensor)
 {
@@ -101,26 +95,21 @@ static int add_target(struct lister *lister, struct uz_error *err)
     return UZ_OK;
 }
 
-static int compare_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? -1 : a > b;
-}
-
 /* By the pass that a place belongs to: a file, a zip entry, or the place itself if not packed. */
 static int compare_jobs(const struct uz_model *model, uint32_t a, uint32_t b)
 {
     const struct uz_place *x = &model->places[a], *y = &model->places[b];
     if (x->file != y->file)
-        return compare_u64(x->file, y->file);
+        return uz_compare_u64(x->file, y->file);
     if (x->packing != y->packing)
         return x->packing < y->packing ? -1 : 1;
     switch (x->packing) {
     case UZ_PACKED_ZSTD:
         return 0;
     case UZ_PACKED_DEFLATE:
-        return compare_u64(x->entry, y->entry);
+        return uz_compare_u64(x->entry, y->entry);
     default:
-        return compare_u64(a, b);
+        return uz_compare_u64(a, b);
     }
 }
 
@@ -131,8 +120,8 @@ static int by_source(const void *a, const void *b, void *model)
     const struct uz_place *places = ((const struct uz_model *)model)->places;
     int order = compare_jobs(model, x->place, y->place);
     if (order == 0)
-        order = compare_u64(places[x->place].entry, places[y->place].entry);
-    return order ? order : compare_u64(x->src, y->src);
+        order = uz_compare_u64(places[x->place].entry, places[y->place].entry);
+    return order ? order : uz_compare_u64(x->src, y->src);
 }
 
 /* Divides the sorted pieces by storage, and the storages by job. */
@@ -167,7 +156,7 @@ int uz_plan_streams(struct uz_plan *plan, struct uz_error *err)
 {
     const struct uz_out *out = plan->out;
     struct lister lister = {.plan = plan};
-    if (!any_packed(plan->model))
+    if (!uz_model_is_packed(plan->model))
         return UZ_OK;
     UZ_TRY(uz_alloc(&plan->streamed, out->n_targets, sizeof *plan->streamed, err));
     for (lister.file = 0; lister.file < out->n_files; lister.file++) {

@@ -70,7 +70,7 @@ static int add_one(struct uz_torch_file *file, uint32_t file_index, int stage,
     model->tensors[tensor].lp_dtype = view.dtype;
     if (stage == 3)
         return UZ_OK;
-    if (view.ndim != ndim || memcmp(view.shape, shape, ndim * sizeof *shape))
+    if (!uz_same_shape(view.ndim, view.shape, ndim, shape))
         return uz_fail_at(
             err, UZ_MISMATCH, uz_torch_path(file), UZ_NO_OFFSET,
             "the frozen parameter %s has another shape than frozen_param_shapes tells",

@@ -378,8 +378,7 @@ static int check_tie(const struct joiner *j, const struct uz_held *main, const s
                      struct uz_error *err)
 {
     const struct uz_tensor *a = held_tensor(j, main), *b = held_tensor(j, tie);
-    if (a->ndim == b->ndim && !memcmp(a->shape, b->shape, a->ndim * sizeof *a->shape) &&
-        a->dtype == b->dtype)
+    if (uz_same_shape(a->ndim, a->shape, b->ndim, b->shape) && a->dtype == b->dtype)
         return UZ_OK;
     return uz_fail(err, UZ_MISMATCH,
                    "%s stands on two pipeline stages with different shapes or dtypes (%s and %s): "
@@ -530,8 +529,7 @@ static int check_copy(const struct joiner *j, size_t number, uint32_t tp, struct
     if (!j->sources->has_layers || j->names.held[number * j->n_slices + at].slice == UZ_NONE)
         return UZ_OK;
     const struct uz_tensor *copy = held_tensor(j, &j->names.held[number * j->n_slices + at]);
-    if (copy->ndim == main->ndim &&
-        !memcmp(copy->shape, main->shape, main->ndim * sizeof *main->shape))
+    if (uz_same_shape(copy->ndim, copy->shape, main->ndim, main->shape))
         return UZ_OK;
     char here[160], there[160];
     return uz_fail(err, UZ_MISMATCH, "%s has shape %s in its layer file, but %s in 'param_shapes'",

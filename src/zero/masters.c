@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/cast.h"
+#include "zero/source.h"
 
 enum { SAMPLE_ELEMS = 256, MAX_ELEM_NBYTES = 8, MAX_GROUPS = 65536 };
 
@@ -264,12 +265,6 @@ static int match_sample(const struct uz_masters *m, const struct uz_tensor *tens
     return UZ_OK;
 }
 
-static bool same_shape(const struct uz_tensor *tensor, const struct uz_view *view)
-{
-    return tensor->ndim == view->ndim &&
-           !memcmp(tensor->shape, view->shape, view->ndim * sizeof *view->shape);
-}
-
 /* Where there are no masters: a state of the parameter's shape, or no state with a shape at all. */
 static bool match_states(const struct uz_masters *m, const struct uz_tensor *tensor, size_t group,
                          uint64_t index)
@@ -283,7 +278,7 @@ static bool match_states(const struct uz_masters *m, const struct uz_tensor *ten
             uz_torch_tensor(m->file, states->pairs[i].value, "a state", &view, NULL) < 0)
             continue;
         any = true;
-        if (same_shape(tensor, &view))
+        if (uz_view_is_of(&view, tensor))
             return true;
     }
     return !any;
@@ -299,7 +294,7 @@ int uz_masters_match(const struct uz_masters *m, const struct uz_tensor *tensor,
         return match_sample(m, tensor, candidate, &view, view.first + place, matches, err);
     case UZ_MASTERS_LISTS:
         UZ_TRY(uz_masters_view(m, group, place, &view, err));
-        *matches = same_shape(tensor, &view);
+        *matches = uz_view_is_of(&view, tensor);
         if (!*matches)
             return UZ_OK;
         return match_sample(m, tensor, candidate, &view, view.first, matches, err);

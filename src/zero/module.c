@@ -61,12 +61,6 @@ static int resolve(const struct uz_module_reader *r, const struct entry *entry,
     return uz_torch_tensor(r->file, entry->value, name, view, err);
 }
 
-static bool same_shape(const struct uz_tensor *tensor, const struct uz_view *view)
-{
-    return tensor->ndim == view->ndim &&
-           !memcmp(tensor->shape, view->shape, view->ndim * sizeof *view->shape);
-}
-
 /* A parameter of the table: the module holds its low-precision copy, or a ZeRO-3 placeholder. */
 static int read_parameter(const struct uz_module_reader *r, const struct entry *entry,
                           uint32_t tensor, struct uz_error *err)
@@ -78,7 +72,7 @@ static int read_parameter(const struct uz_module_reader *r, const struct entry *
         param->lp_dtype = view.dtype;
         return UZ_OK;
     }
-    if (!same_shape(param, &view)) {
+    if (!uz_view_is_of(&view, param)) {
         char here[160], there[160];
         return uz_fail_at(
             err, UZ_MISMATCH, path_of(r), UZ_NO_OFFSET,
@@ -160,8 +154,8 @@ static int same_memory(const struct uz_module_reader *r, const struct uz_node *a
     struct uz_view a, b;
     UZ_TRY(uz_torch_tensor(r->file, alias, "a shared parameter", &a, err));
     UZ_TRY(uz_torch_tensor(r->file, holder, "a shared parameter", &b, err));
-    *same = a.storage.key == b.storage.key && a.first == b.first && a.ndim == b.ndim &&
-            !memcmp(a.shape, b.shape, a.ndim * sizeof *a.shape) &&
+    *same = a.storage.key == b.storage.key && a.first == b.first &&
+            uz_same_shape(a.ndim, a.shape, b.ndim, b.shape) &&
             !memcmp(a.stride, b.stride, a.ndim * sizeof *a.stride);
     return UZ_OK;
 }

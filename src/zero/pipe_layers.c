@@ -108,12 +108,6 @@ static int is_copy_of(const struct uz_model *stage, const struct uz_tensor *para
 
 /* ---- Names ---- */
 
-static bool same_shape(const struct uz_tensor *tensor, const struct uz_view *view)
-{
-    return tensor->ndim == view->ndim &&
-           !memcmp(tensor->shape, view->shape, view->ndim * sizeof *view->shape);
-}
-
 static bool stage_has(const struct uz_pipe_layers *layers, const char *name)
 {
     uint32_t tensor;
@@ -156,7 +150,7 @@ static int find_ties(const struct uz_pipe_layers *layers, const struct entry *en
             const struct uz_tensor *param = &stage->tensors[i];
             bool known, equal;
             if (param->role != UZ_ROLE_PARAM || !is_tied_key(param->name, entry->key) ||
-                !same_shape(param, &entry->view))
+                !uz_view_is_of(&entry->view, param))
                 continue;
             UZ_TRY(is_copy_of(stage, param, entry, &known, &equal, err));
             if (known && equal)

@@ -7,6 +7,11 @@
 #include "torch/file.h"
 #include "zero/optim_shard.h"
 
+static inline bool uz_view_is_of(const struct uz_view *view, const struct uz_tensor *tensor)
+{
+    return uz_same_shape(view->ndim, view->shape, tensor->ndim, tensor->shape);
+}
+
 /* Adds a storage of file number `file` to the model's places. */
 int uz_source_add_place(struct uz_model *model, uint32_t file, const struct uz_storage *storage,
                         uint32_t *place, struct uz_error *err);

@@ -159,8 +159,7 @@ static bool has_shape(const struct stage0 *s, size_t candidate, const struct uz_
     if (s->masters.form == UZ_MASTERS_FLAT)
         return view->ndim == 1 && view->contiguous &&
                view->numel == s->fit.totals[s->candidates.group_of[candidate]];
-    return view->ndim == tensor->ndim &&
-           !memcmp(view->shape, tensor->shape, view->ndim * sizeof *view->shape);
+    return uz_view_is_of(view, tensor);
 }
 
 static int add_states_of(struct stage0 *s, size_t candidate, struct uz_error *err)

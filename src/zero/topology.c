@@ -2,7 +2,6 @@
 /* Finds a checkpoint's tag folder and lists its shards. */
 #include "zero/topology.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,17 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "zero/shard_name.h"
 
 enum { MAX_TAG_BYTES = 4096, MAX_LISTED_RANKS = 16 };
-
-static bool is_dir(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
 
 static bool exists_in(const char *dir, const char *name)
 {
@@ -30,25 +24,39 @@ static bool exists_in(const char *dir, const char *name)
     return there;
 }
 
+int uz_compare_cells(const struct uz_shard_file *a, const struct uz_shard_file *b)
+{
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    if (a->mp != b->mp)
+        return a->mp < b->mp ? -1 : 1;
+    if (a->dp != b->dp)
+        return a->dp < b->dp ? -1 : 1;
+    if (a->layer != b->layer)
+        return a->layer < b->layer ? -1 : 1;
+    return 0;
+}
+
 static int compare_shards(const void *a, const void *b)
 {
     const struct uz_shard_file *x = a, *y = b;
-    if (x->kind != y->kind)
-        return x->kind < y->kind ? -1 : 1;
-    if (x->mp != y->mp)
-        return x->mp < y->mp ? -1 : 1;
-    if (x->dp != y->dp)
-        return x->dp < y->dp ? -1 : 1;
-    if (x->layer != y->layer)
-        return x->layer < y->layer ? -1 : 1;
-    if (x->dir != y->dir)
-        return x->dir < y->dir ? -1 : 1;
-    return strcmp(x->name, y->name);
+    int order = uz_compare_cells(x, y);
+    if (order == 0 && x->dir != y->dir)
+        order = x->dir < y->dir ? -1 : 1;
+    return order ? order : strcmp(x->name, y->name);
 }
 
-static int add_entry(struct uz_topology *topology, size_t dir, const char *name,
-                     uint64_t max_shards, struct uz_error *err)
+/* A folder that is being listed: the last one of the topology. */
+struct listing {
+    struct uz_topology *topology;
+    uint64_t max_shards;
+};
+
+static int add_entry(void *cookie, const char *name, struct uz_error *err)
 {
+    const struct listing *listing = cookie;
+    struct uz_topology *topology = listing->topology;
+    uint64_t max_shards = listing->max_shards;
     struct uz_shard_file shard;
     if (!strcmp(name, "offloaded_tensors"))
         topology->has_offloaded_tensors = true;
@@ -59,17 +67,12 @@ static int add_entry(struct uz_topology *topology, size_t dir, const char *name,
                           (unsigned long long)max_shards);
     UZ_TRY(uz_reserve(&topology->shards, &topology->cap_shards, (uint64_t)topology->n_shards + 1,
                       sizeof *topology->shards, err));
-    shard.dir = dir;
+    shard.dir = topology->n_dirs - 1;
     shard.name = strdup(name);
     if (!shard.name)
         return uz_fail_nomem(err, strlen(name));
     topology->shards[topology->n_shards++] = shard;
     return UZ_OK;
-}
-
-static bool same_cell(const struct uz_shard_file *a, const struct uz_shard_file *b)
-{
-    return a->kind == b->kind && a->mp == b->mp && a->dp == b->dp && a->layer == b->layer;
 }
 
 /*
@@ -82,7 +85,7 @@ static int set_copies_apart(struct uz_topology *topology, struct uz_error *err)
     for (size_t i = 0; i < topology->n_shards; i++) {
         struct uz_shard_file shard = topology->shards[i];
         const struct uz_shard_file *before = n ? &topology->shards[n - 1] : NULL;
-        if (!before || !same_cell(before, &shard)) {
+        if (!before || uz_compare_cells(before, &shard) != 0) {
             if (n != i) {
                 topology->shards[n] = shard;
                 topology->shards[i].name = NULL; /* it moved */
@@ -105,30 +108,6 @@ static int set_copies_apart(struct uz_topology *topology, struct uz_error *err)
     return UZ_OK;
 }
 
-static int list_dir(struct uz_topology *topology, size_t index, uint64_t max_shards,
-                    struct uz_error *err)
-{
-    const char *path = topology->dirs[index];
-    DIR *dir = opendir(path);
-    if (!dir)
-        return uz_fail_errno(err, errno, path, "cannot be listed");
-    int rc = UZ_OK;
-    for (;;) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (!entry) {
-            if (errno)
-                rc = uz_fail_errno(err, errno, path, "cannot be listed");
-            break;
-        }
-        rc = add_entry(topology, index, entry->d_name, max_shards, err);
-        if (rc < 0)
-            break;
-    }
-    closedir(dir);
-    return rc;
-}
-
 /* Adds a folder (taken over) and lists it. */
 static int add_dir(struct uz_topology *topology, char *dir, uint64_t max_shards,
                    struct uz_error *err)
@@ -142,7 +121,8 @@ static int add_dir(struct uz_topology *topology, char *dir, uint64_t max_shards,
     }
     topology->dirs[topology->n_dirs++] = dir;
     topology->dir = topology->dirs[0];
-    return list_dir(topology, topology->n_dirs - 1, max_shards, err);
+    struct listing listing = {topology, max_shards};
+    return uz_each_entry(dir, add_entry, &listing, err);
 }
 
 /* A tag is a folder's name, not a way out of the checkpoint. */
@@ -179,7 +159,7 @@ static int use_tag(struct uz_topology *topology, const char *root, const char *t
 {
     UZ_TRY(check_tag(tag, from, err));
     char *dir = uz_path_join(root, tag);
-    if (dir && !is_dir(dir)) {
+    if (dir && !uz_is_dir(dir)) {
         int rc = uz_fail_at(err, UZ_FORMAT, from, UZ_NO_OFFSET,
                             "the tag is '%s', but the folder %s is not there", tag, dir);
         free(dir);
@@ -256,10 +236,10 @@ static int add_input_dir(struct uz_topology *topology, const char *path, uint64_
                          struct uz_error *err)
 {
     size_t n_before = topology->n_shards;
-    if (!is_dir(path))
+    if (!uz_is_dir(path))
         return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET, "is not a folder with shards");
     char *tagged = uz_path_join(path, topology->tag);
-    if (tagged && !is_dir(tagged)) {
+    if (tagged && !uz_is_dir(tagged)) {
         free(tagged);
         tagged = strdup(path);
     }

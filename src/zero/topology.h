@@ -32,6 +32,9 @@ struct uz_shard_file {
     bool zst; /* compressed whole: *.pt.zst */
 };
 
+/* Orders shards by kind, mp, dp, layer; 0: they are of one cell of the grid. */
+int uz_compare_cells(const struct uz_shard_file *a, const struct uz_shard_file *b);
+
 /*
  * A tag folder, its shards sorted by kind, mp, dp, layer -- as numbers. Directories hold other
  * files too (configuration, tokenizers, scripts), which are ignored.

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "zero/tp_rules_impl.h"
 
 enum { MAX_ROWS = 32, MAX_LISTED = 8 };
@@ -108,20 +109,16 @@ static int add_rows(struct uz_tp_rules *rules, const struct family *family, stru
     return UZ_OK;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && !strcmp(text + n - n_end, end);
-}
-
 /* Whether dense_h_to_4h makes two halves, by the shapes of one rank. */
 static enum glu find_glu(const struct uz_tp_named *tensors, size_t n)
 {
     uint64_t up = 0, down = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!up && tensors[i].ndim == 2 && ends_with(tensors[i].name, "mlp.dense_h_to_4h.weight"))
+        if (!up && tensors[i].ndim == 2 &&
+            uz_ends_with(tensors[i].name, "mlp.dense_h_to_4h.weight"))
             up = tensors[i].shape[0];
-        if (!down && tensors[i].ndim == 2 && ends_with(tensors[i].name, "mlp.dense_4h_to_h.weight"))
+        if (!down && tensors[i].ndim == 2 &&
+            uz_ends_with(tensors[i].name, "mlp.dense_4h_to_h.weight"))
             down = tensors[i].shape[1];
     }
     return up == down ? PLAIN : up / 2 == down && up % 2 == 0 ? GATED : ANY;

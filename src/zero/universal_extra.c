@@ -2,14 +2,15 @@
 /* A walk without recursion. */
 #include "zero/universal_extra.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
+#include "base/order.h"
 
 struct walk {
     const char *dir;
@@ -39,13 +40,20 @@ static char *join_names(const char *folder, const char *name)
     return *folder ? uz_path_join(folder, name) : strdup(name);
 }
 
-static int look_at(struct walk *w, const char *folder, const char *path, const char *name,
-                   struct uz_error *err)
+/* A folder that the walk is in. */
+struct place {
+    struct walk *walk;
+    const char *folder; /* by path from the walk's */
+    const char *path;
+};
+
+static int look_at(void *cookie, const char *name, struct uz_error *err)
 {
+    const struct place *place = cookie;
+    struct walk *w = place->walk;
+    const char *folder = place->folder, *path = place->path;
     struct stat st;
     uint32_t tensor;
-    if (!strcmp(name, ".") || !strcmp(name, ".."))
-        return UZ_OK;
     if (!strcmp(name, "fp32.pt") && *folder) {
         if (uz_model_find(w->model, folder, strlen(folder), &tensor) ||
             uz_map_get(w->known, folder, strlen(folder), NULL))
@@ -70,27 +78,10 @@ static int list_folder(struct walk *w, const char *folder, struct uz_error *err)
     char *path = *folder ? uz_path_join(w->dir, folder) : strdup(w->dir);
     if (!path)
         return uz_fail_nomem(err, strlen(w->dir));
-    DIR *dir = opendir(path);
-    int rc = dir ? UZ_OK : uz_fail_errno(err, errno, path, "cannot be listed");
-    while (rc == UZ_OK) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (!entry) {
-            if (errno)
-                rc = uz_fail_errno(err, errno, path, "cannot be listed");
-            break;
-        }
-        rc = look_at(w, folder, path, entry->d_name, err);
-    }
-    if (dir)
-        closedir(dir);
+    struct place place = {w, folder, path};
+    int rc = uz_each_entry(path, look_at, &place, err);
     free(path);
     return rc;
-}
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 static int walk_all(struct walk *w, struct uz_model *model, struct uz_universal_names *names,
@@ -107,7 +98,7 @@ static int walk_all(struct walk *w, struct uz_model *model, struct uz_universal_
         UZ_TRY(rc);
     }
     if (w->n_extra > 1)
-        qsort(w->extra, w->n_extra, sizeof *w->extra, by_text);
+        qsort(w->extra, w->n_extra, sizeof *w->extra, uz_compare_texts);
     for (size_t i = 0; i < w->n_extra; i++)
         UZ_TRY(uz_universal_add_name(names, model, w->extra[i], strlen(w->extra[i]), err));
     return UZ_OK;

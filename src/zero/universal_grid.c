@@ -141,8 +141,7 @@ static int same_as_known(const struct module *m, uint32_t tensor, const struct u
     if (known->role == UZ_ROLE_PARAM)
         known->lp_dtype = view->dtype;
     if (known->role != UZ_ROLE_BUFFER ||
-        (known->dtype == view->dtype && known->ndim == view->ndim &&
-         !memcmp(known->shape, view->shape, view->ndim * sizeof *view->shape)))
+        (known->dtype == view->dtype && uz_view_is_of(view, known)))
         return UZ_OK;
     return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(m->file), UZ_NO_OFFSET,
                       "has the buffer %s in another shape or dtype than another rank: buffers that "

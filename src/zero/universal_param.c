@@ -2,12 +2,12 @@
 /* Lists a folder and opens its small PyTorch files. */
 #include "zero/universal_param.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 
 static const char suffix[] = ".pt", weight_name[] = "fp32", step_name[] = "step";
@@ -35,13 +35,21 @@ static int by_name(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
-static int add_state(struct uz_universal_param *param, const char *folder, const char *file_name,
-                     struct uz_error *err)
+/* A parameter's folder that is being listed. */
+struct listing {
+    struct uz_universal_param *param;
+    const char *folder;
+};
+
+static int add_state(void *cookie, const char *file_name, struct uz_error *err)
 {
+    const struct listing *listing = cookie;
+    struct uz_universal_param *param = listing->param;
+    const char *folder = listing->folder;
     struct uz_universal_state *state;
     struct stat st;
     size_t n = strlen(file_name), n_suffix = strlen(suffix);
-    if (n <= n_suffix || strcmp(file_name + n - n_suffix, suffix) != 0)
+    if (!uz_has_suffix(file_name, suffix))
         return UZ_OK;
     char *path = uz_path_join(folder, file_name);
     if (!path)
@@ -60,18 +68,8 @@ static int add_state(struct uz_universal_param *param, const char *folder, const
 
 static int list_states(struct uz_universal_param *param, const char *folder, struct uz_error *err)
 {
-    DIR *dir = opendir(folder);
-    if (!dir)
-        return uz_fail_errno(err, errno, folder, "cannot be listed");
-    int rc = UZ_OK;
-    errno = 0;
-    for (const struct dirent *entry = readdir(dir); rc == UZ_OK && entry; entry = readdir(dir)) {
-        rc = add_state(param, folder, entry->d_name, err);
-        errno = 0;
-    }
-    if (rc == UZ_OK && errno)
-        rc = uz_fail_errno(err, errno, folder, "cannot be listed");
-    closedir(dir);
+    struct listing listing = {param, folder};
+    int rc = uz_each_entry(folder, add_state, &listing, err);
     if (param->n_states > 1)
         qsort(param->states, param->n_states, sizeof *param->states, by_name);
     return rc;

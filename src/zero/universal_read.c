@@ -66,12 +66,6 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
 
 /* ---- Adding them to the model, in order ---- */
 
-static bool same_shape(const struct uz_tensor *tensor, const struct uz_view *view)
-{
-    return tensor->ndim == view->ndim &&
-           !memcmp(tensor->shape, view->shape, view->ndim * sizeof *view->shape);
-}
-
 static int fail_shape(const struct uz_tensor *tensor, const struct uz_universal_state *state,
                       struct uz_error *err)
 {
@@ -122,7 +116,7 @@ static int find_tensor(struct universal *u, size_t name, const struct uz_univers
         return uz_fail_at(err, UZ_MISMATCH, weight->path, UZ_NO_OFFSET,
                           "%s is listed in param_shapes and as something else", tensor->name);
     tensor->dtype = view->dtype;
-    if (weight->own_shape && !same_shape(tensor, view) && tensor->ndim == view->ndim)
+    if (weight->own_shape && !uz_view_is_of(view, tensor) && tensor->ndim == view->ndim)
         return take_own_shape(model, *index, view, err);
     return UZ_OK;
 }
@@ -136,7 +130,7 @@ static int add_data(struct universal *u, const struct uz_universal_state *state,
     struct uz_piece piece;
     uint32_t file;
     if (state->view.numel != tensor->numel ||
-        (state->view.ndim != 1 && !same_shape(tensor, &state->view)))
+        (state->view.ndim != 1 && !uz_view_is_of(&state->view, tensor)))
         return fail_shape(tensor, state, err);
     UZ_TRY(uz_model_add_file(model, state->path, &file, err));
     UZ_TRY(uz_source_whole(model, file, &state->view, index, &piece, err));
