@@ -19,7 +19,6 @@ extern "C" {
 struct uz_set_options {
     struct uz_input_options input; /**< how to read the checkpoint */
     const char *state;             /**< optimizer state to set; NULL (default): the weight itself */
-    bool dry_run;                  /**< check everything, write nothing; default false */
 };
 
 /** What was, or would be, done. Strings belong to the job. */

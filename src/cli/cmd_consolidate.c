@@ -234,18 +234,12 @@ static void tell_warnings(const struct uz_consolidate_summary *summary, size_t f
         message_warning(summary->warnings[i]);
 }
 
-static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
-{
-    progress_draw(cookie, nbytes_done, nbytes_total);
-    return signals_pending() != 0;
-}
-
 static int run(struct uz_consolidation *job, const struct request *request, struct uz_error *err)
 {
     struct progress progress;
     progress_start(&progress, !request->talk.quiet && !request->talk.json);
     signals_catch();
-    int rc = uz_consolidation_run(job, on_progress, &progress, err);
+    int rc = uz_consolidation_run(job, progress_tick, &progress, err);
     progress_clear(&progress);
     return rc;
 }
@@ -268,12 +262,8 @@ static int report(const struct request *request, const struct uz_consolidate_sum
         .verbose = request->talk.verbose,
         .seconds = seconds,
     };
-    if (request->talk.json) {
-        if (report_json(&report) == 0)
-            return EXIT_DONE;
-        message("out of memory");
-        return EXIT_TROUBLE;
-    }
+    if (request->talk.json)
+        return report_json(&report);
     if (!request->talk.quiet)
         report_text(&report);
     return EXIT_DONE;

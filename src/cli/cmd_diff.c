@@ -121,7 +121,6 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
 
 static int read_options(struct request *request, int argc, char **argv)
 {
-    const char *scratch = getenv("TMPDIR");
     void *const targets[] = {request, &request->names, &request->input, &request->talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
@@ -130,8 +129,7 @@ static int read_options(struct request *request, int argc, char **argv)
     int rc = opts_parse(&command, argc, argv, targets);
     request->options.input = request->input.options;
     request->options.names = request->names.rules;
-    if (scratch && *scratch)
-        request->options.scratch_dir = scratch;
+    request->options.scratch_dir = opts_scratch_dir(request->options.scratch_dir);
     return rc;
 }
 
@@ -147,12 +145,6 @@ static int read_arguments(struct request *request, int argc, char **argv)
     return 0;
 }
 
-static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
-{
-    progress_draw(cookie, nbytes_done, nbytes_total);
-    return signals_pending() != 0;
-}
-
 static int fail(const struct request *request, const struct uz_error *err)
 {
     return json_report_failure(command.name, request->talk.json, "interrupted", err);
@@ -162,14 +154,12 @@ static int report(const struct request *request, const struct uz_diff_result *re
 {
     for (size_t i = 0; i < result->n_warnings; i++)
         message_warning(result->warnings[i]);
-    if (request->talk.json &&
-        diff_json(request->a, request->b, result, request->talk.verbose) < 0) {
-        message("out of memory");
-        return EXIT_TROUBLE;
-    }
-    if (!request->talk.json && !request->talk.quiet)
+    int code = EXIT_DONE;
+    if (request->talk.json)
+        code = diff_json(request->a, request->b, result, request->talk.verbose);
+    else if (!request->talk.quiet)
         diff_text(result, request->talk.verbose);
-    return result->same ? EXIT_DONE : EXIT_NO;
+    return code == EXIT_DONE && !result->same ? EXIT_NO : code;
 }
 
 static int compare(const struct request *request)
@@ -179,8 +169,8 @@ static int compare(const struct request *request)
     struct progress progress;
     progress_start(&progress, !request->talk.quiet && !request->talk.json);
     signals_catch();
-    int rc =
-        uz_diff_run(&diff, request->a, request->b, &request->options, on_progress, &progress, &err);
+    int rc = uz_diff_run(&diff, request->a, request->b, &request->options, progress_tick, &progress,
+                         &err);
     progress_clear(&progress);
     if (rc < 0)
         return fail(request, &err);

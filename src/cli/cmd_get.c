@@ -57,7 +57,7 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
     struct request *request = to;
     switch (id) {
     case OPT_STATE:
-        request->options.state = strcmp(value, "fp32") ? value : NULL;
+        request->options.state = opts_state(value);
         return 0;
     case OPT_DTYPE:
         return take_dtype(request, cmd, value);
@@ -114,9 +114,7 @@ static int read_options(struct request *request, int argc, char **argv)
     opts_input_init(&request->input);
     int rc = opts_parse(&command, argc, argv, targets);
     request->options.input = request->input.options;
-    const char *scratch = getenv("TMPDIR");
-    if (scratch && *scratch)
-        request->options.scratch_dir = scratch;
+    request->options.scratch_dir = opts_scratch_dir(request->options.scratch_dir);
     return rc;
 }
 
@@ -144,21 +142,14 @@ static int fail(const struct request *request, const struct uz_error *err)
 
 /* ---- What is told ---- */
 
-static void print_shape(const struct uz_got_info *info)
-{
-    putchar('[');
-    for (unsigned j = 0; j < info->ndim; j++)
-        printf("%s%" PRIu64, j ? ", " : "", info->shape[j]);
-    putchar(']');
-}
-
 static void tell(const struct uz_got_info *info, const struct uz_statistics *s)
 {
+    char shape[TEXT_SHAPE_NBYTES];
     text_print(stdout, info->name);
     if (info->state)
         printf(" (%s)", info->state);
-    printf(": %s %s ", info->role, uz_dtype_name(info->dtype));
-    print_shape(info);
+    printf(": %s %s %s", info->role, uz_dtype_name(info->dtype),
+           text_shape(shape, sizeof shape, info->ndim, info->shape));
     printf(", %s\n", text_count(info->numel, "element").text);
     if (strcmp(info->name, info->stored_name)) {
         fputs("  stored as ", stdout);
@@ -194,10 +185,7 @@ static int tell_json(const struct request *request, const struct uz_got_info *in
     json_put_text(&b, root, "state", info->state);
     json_put_text(&b, root, "stored_dtype", uz_dtype_name(info->stored));
     json_put_text(&b, root, "dtype", uz_dtype_name(info->dtype));
-    cJSON *shape = cJSON_CreateArray();
-    for (unsigned j = 0; j < info->ndim; j++)
-        json_put_number(&b, shape, NULL, info->shape[j]);
-    json_put(&b, root, "shape", shape);
+    json_put_shape(&b, root, "shape", info->ndim, info->shape);
     json_put_number(&b, root, "elements", info->numel);
     json_put_text(&b, root, "output", request->output);
     if (s)
@@ -214,21 +202,15 @@ static bool ends_with(const char *text, const char *end)
     return n > n_end && !strcmp(text + n - n_end, end);
 }
 
-static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
-{
-    progress_draw(cookie, nbytes_done, nbytes_total);
-    return signals_pending() != 0;
-}
-
 static int write_array(struct uz_got *got, const struct request *request, struct progress *progress,
                        struct uz_error *err)
 {
     bool npy = !ends_with(request->output, ".safetensors");
     if (!strcmp(request->output, "-"))
-        return uz_got_write(got, STDOUT_FILENO, UZ_ARRAY_NPY, "standard output", on_progress,
+        return uz_got_write(got, STDOUT_FILENO, UZ_ARRAY_NPY, "standard output", progress_tick,
                             progress, err);
     return uz_got_save(got, request->output, npy ? UZ_ARRAY_NPY : UZ_ARRAY_SAFETENSORS,
-                       request->force, on_progress, progress, err);
+                       request->force, progress_tick, progress, err);
 }
 
 static int write_output(struct uz_got *got, const struct request *request, struct uz_error *err)
@@ -250,14 +232,10 @@ static int give(struct uz_got *got, const struct request *request)
                              : uz_got_statistics(got, &statistics, &err);
     if (rc < 0)
         return fail(request, &err);
-    if (request->talk.json) {
-        if (tell_json(request, info, request->output ? NULL : &statistics) < 0) {
-            message("out of memory");
-            return EXIT_TROUBLE;
-        }
-    } else if (!request->output) {
+    if (request->talk.json)
+        return tell_json(request, info, request->output ? NULL : &statistics);
+    if (!request->output)
         tell(info, &statistics);
-    }
     return EXIT_DONE;
 }
 

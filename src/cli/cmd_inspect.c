@@ -130,16 +130,13 @@ static int inspect(const struct request *request)
     if (uz_inspection_open(&inspection, request->path, &request->input.options, &err) < 0)
         return fail(request, &err);
     const struct uz_inspect_summary *summary = uz_inspection_summary(inspection);
-    int rc = 0;
+    int code = EXIT_DONE;
     if (request->talk.json)
-        rc = inspect_json(request->path, summary, request->tensors);
+        code = inspect_json(request->path, summary, request->tensors);
     else if (!request->talk.quiet)
         inspect_text(request->path, summary, request->tensors);
     uz_inspection_free(inspection);
-    if (rc == 0)
-        return EXIT_DONE;
-    message("out of memory");
-    return EXIT_TROUBLE;
+    return code;
 }
 
 int cmd_inspect(int argc, char **argv)

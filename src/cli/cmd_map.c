@@ -42,7 +42,7 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
         request->one_rank = true;
         return opts_read_number(cmd, "rank", value, UZ_MAP_NO_RANK - 1, &request->rank);
     default:
-        request->options.state = strcmp(value, "fp32") ? value : NULL;
+        request->options.state = opts_state(value);
         return 0;
     }
 }
@@ -173,14 +173,12 @@ static cJSON *make_tensors(struct json *b, const struct request *request,
     cJSON *array = cJSON_CreateArray();
     for (size_t i = 0; i < map->n_tensors; i++) {
         const struct uz_map_tensor *tensor = &map->tensors[i];
-        cJSON *item = cJSON_CreateObject(), *shape = cJSON_CreateArray();
+        cJSON *item = cJSON_CreateObject();
         json_put_text(b, item, "name", tensor->name);
         json_put_text(b, item, "role", tensor->role);
         json_put_text(b, item, "state", tensor->state);
         json_put_text(b, item, "dtype", uz_dtype_name(tensor->dtype));
-        for (unsigned j = 0; j < tensor->ndim; j++)
-            json_put_number(b, shape, NULL, tensor->shape[j]);
-        json_put(b, item, "shape", shape);
+        json_put_shape(b, item, "shape", tensor->ndim, tensor->shape);
         json_put_number(b, item, "elements", tensor->numel);
         json_put(b, item, "fragments", make_fragments(b, request, map, tensor));
         json_put(b, array, NULL, item);
@@ -217,12 +215,8 @@ static int tell(const struct request *request, const struct uz_map_view *map)
         message("--rank %u: no such rank holds a part of what was asked for", request->rank);
         return EXIT_TROUBLE;
     }
-    if (request->talk.json) {
-        if (tell_json(request, map) == 0)
-            return EXIT_DONE;
-        message("out of memory");
-        return EXIT_TROUBLE;
-    }
+    if (request->talk.json)
+        return tell_json(request, map);
     if (request->one_rank)
         map_text_pictures(map, request->rank);
     else

@@ -30,6 +30,7 @@ struct request {
     struct opts_talk talk;
     struct uz_set_options options; /* complete when the line has been read */
     const char *checkpoint, *name, *values, *output;
+    bool dry_run;
 };
 
 static int take(void *to, const struct opts_command *cmd, int id, const char *value)
@@ -41,10 +42,10 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
         request->output = value;
         break;
     case OPT_STATE:
-        request->options.state = strcmp(value, "fp32") ? value : NULL;
+        request->options.state = opts_state(value);
         break;
     default:
-        request->options.dry_run = true;
+        request->dry_run = true;
         break;
     }
     return 0;
@@ -131,7 +132,7 @@ static void tell(const struct request *request, const struct uz_set_summary *sum
            text_count(summary->n_fragments, "fragment").text);
     printf("%s%s\n", text_count(summary->n_files_changed, "file").text,
            summary->lp_updated ? ", low-precision copy included" : "");
-    if (request->options.dry_run)
+    if (request->dry_run)
         return;
     text_print(stdout, request->output);
     printf(": %s written, ", text_count(summary->n_files_changed, "file").text);
@@ -150,7 +151,7 @@ static int tell_json(const struct request *request, const struct uz_set_summary 
     json_put_text(&b, root, "name", request->name);
     json_put_text(&b, root, "stored_name", summary->stored_name);
     json_put_text(&b, root, "state", request->options.state);
-    json_put_bool(&b, root, "dry_run", request->options.dry_run);
+    json_put_bool(&b, root, "dry_run", request->dry_run);
     json_put_number(&b, root, "elements", summary->n_elems);
     json_put_number(&b, root, "fragments", summary->n_fragments);
     json_put_number(&b, root, "files_changed", summary->n_files_changed);
@@ -173,21 +174,11 @@ static int report(const struct request *request, const struct uz_set_summary *su
                  summary->n_overflows);
         message_warning(text);
     }
-    if (request->talk.json) {
-        if (tell_json(request, summary) == 0)
-            return EXIT_DONE;
-        message("out of memory");
-        return EXIT_TROUBLE;
-    }
+    if (request->talk.json)
+        return tell_json(request, summary);
     if (!request->talk.quiet)
         tell(request, summary);
     return EXIT_DONE;
-}
-
-static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
-{
-    progress_draw(cookie, nbytes_done, nbytes_total);
-    return signals_pending() != 0;
 }
 
 static int run(struct uz_setting *job, const struct request *request, struct uz_error *err)
@@ -195,7 +186,7 @@ static int run(struct uz_setting *job, const struct request *request, struct uz_
     struct progress progress;
     progress_start(&progress, !request->talk.quiet && !request->talk.json);
     signals_catch();
-    int rc = uz_setting_run(job, on_progress, &progress, err);
+    int rc = uz_setting_run(job, progress_tick, &progress, err);
     progress_clear(&progress);
     return rc;
 }
@@ -210,7 +201,7 @@ static int set(const struct request *request)
     const struct uz_set_summary *summary = uz_setting_summary(job);
     for (size_t i = 0; i < summary->n_warnings; i++)
         message_warning(summary->warnings[i]);
-    int rc = request->options.dry_run ? UZ_OK : run(job, request, &err);
+    int rc = request->dry_run ? UZ_OK : run(job, request, &err);
     int code = rc < 0 ? fail(request, &err) : report(request, summary);
     uz_setting_free(job);
     return code;

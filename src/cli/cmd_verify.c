@@ -106,12 +106,6 @@ static int read_command_line(struct request *request, int argc, char **argv)
     return 0;
 }
 
-static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
-{
-    progress_draw(cookie, nbytes_done, nbytes_total);
-    return signals_pending() != 0;
-}
-
 static int fail(const struct request *request, const struct uz_error *err)
 {
     return json_report_failure(command.name, request->format == FORMAT_JSON, "interrupted", err);
@@ -124,14 +118,14 @@ static int print(const struct request *request, const struct report_verify *repo
         return report_verify_json(report);
     case FORMAT_GITHUB:
         report_verify_github(report);
-        return 0;
+        return EXIT_DONE;
     case FORMAT_JUNIT:
         report_verify_junit(report);
-        return 0;
+        return EXIT_DONE;
     default:
         if (!request->talk.quiet || !report->sound)
             report_verify_text(report);
-        return 0;
+        return EXIT_DONE;
     }
 }
 
@@ -144,7 +138,7 @@ static int verify(const struct request *request)
     progress_start(&progress, !request->talk.quiet && request->format == FORMAT_TEXT);
     signals_catch();
     int rc =
-        uz_verify(&verification, request->path, &request->options, on_progress, &progress, &err);
+        uz_verify(&verification, request->path, &request->options, progress_tick, &progress, &err);
     progress_clear(&progress);
     if (rc < 0)
         return fail(request, &err);
@@ -159,11 +153,9 @@ static int verify(const struct request *request)
         .verbose = request->talk.verbose,
         .seconds = clock_seconds() - started,
     };
-    int code = report.sound ? EXIT_DONE : EXIT_NO;
-    if (print(request, &report) < 0) {
-        message("out of memory");
-        code = EXIT_TROUBLE;
-    }
+    int code = print(request, &report);
+    if (code == EXIT_DONE && !report.sound)
+        code = EXIT_NO;
     uz_verification_free(verification);
     return code;
 }

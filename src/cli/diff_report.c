@@ -75,11 +75,9 @@ static cJSON *make_operand(struct json *b, const struct uz_diff_operand *operand
 {
     if (!operand->dtype)
         return cJSON_CreateNull();
-    cJSON *item = cJSON_CreateObject(), *shape = cJSON_CreateArray();
+    cJSON *item = cJSON_CreateObject();
     json_put_text(b, item, "dtype", uz_dtype_name(operand->dtype));
-    for (unsigned i = 0; i < operand->ndim; i++)
-        json_put_number(b, shape, NULL, operand->shape[i]);
-    json_put(b, item, "shape", shape);
+    json_put_shape(b, item, "shape", operand->ndim, operand->shape);
     return item;
 }
 

@@ -10,7 +10,7 @@
 /* For people: a table of what differs (of all names if `all`), and the sum. */
 void diff_text(const struct uz_diff_result *result, bool all);
 
-/* For machines. Returns 0, or -1 if memory ran out. */
+/* For machines. Returns an exit code, as json_finish does. */
 int diff_json(const char *a, const char *b, const struct uz_diff_result *result, bool all);
 
 #endif

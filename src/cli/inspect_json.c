@@ -96,14 +96,12 @@ static cJSON *make_faults(struct json *b, const struct uz_inspect_summary *s)
 
 static cJSON *make_tensor(struct json *b, const struct uz_inspect_tensor *tensor)
 {
-    cJSON *item = cJSON_CreateObject(), *shape = cJSON_CreateArray();
+    cJSON *item = cJSON_CreateObject();
     json_put_text(b, item, "name", tensor->name);
     json_put_text(b, item, "kind", uz_stored_kind_name(tensor->kind));
     json_put_text(b, item, "dtype", tensor->dtype ? uz_dtype_name(tensor->dtype) : NULL);
     json_put_text(b, item, "lp_dtype", tensor->lp_dtype ? uz_dtype_name(tensor->lp_dtype) : NULL);
-    for (unsigned j = 0; j < tensor->ndim; j++)
-        json_put_number(b, shape, NULL, tensor->shape[j]);
-    json_put(b, item, "shape", shape);
+    json_put_shape(b, item, "shape", tensor->ndim, tensor->shape);
     json_put_number(b, item, "elements", tensor->n_elems);
     json_put_number(b, item, "bytes", tensor->nbytes);
     json_put_text(b, item, "tied_to", tensor->tied_to);

@@ -10,7 +10,7 @@
 /* For people; with the table of tensors if it is wanted. */
 void inspect_text(const char *path, const struct uz_inspect_summary *summary, bool tensors);
 
-/* For machines. Returns 0, or -1 if memory ran out. */
+/* For machines. Returns an exit code, as json_finish does. */
 int inspect_json(const char *path, const struct uz_inspect_summary *summary, bool tensors);
 
 #endif

@@ -179,15 +179,6 @@ static void print_troubles(const struct uz_inspect_summary *s)
     printf("%s\n", colour_off());
 }
 
-static void print_shape(char *buf, size_t size, const struct uz_inspect_tensor *tensor)
-{
-    size_t used = (size_t)snprintf(buf, size, "[");
-    for (unsigned i = 0; i < tensor->ndim && used + 24 < size; i++)
-        used += (size_t)snprintf(buf + used, size - used, "%s%" PRIu64, i ? ", " : "",
-                                 tensor->shape[i]);
-    (void)snprintf(buf + used, size - used, "]");
-}
-
 static void print_tensors(const struct uz_inspect_summary *s)
 {
     printf("\n%s%-8s %-9s %-9s %10s  %-20s %s%s\n", colour_on(COLOUR_BOLD), "kind", "dtype", "lp",
@@ -195,7 +186,7 @@ static void print_tensors(const struct uz_inspect_summary *s)
     for (size_t i = 0; i < s->n_tensors; i++) {
         const struct uz_inspect_tensor *tensor = &s->tensors[i];
         char shape[320];
-        print_shape(shape, sizeof shape, tensor);
+        text_shape(shape, sizeof shape, tensor->ndim, tensor->shape);
         printf("%-8s %-9s %-9s %10s  %-20s ", uz_stored_kind_name(tensor->kind),
                tensor->dtype ? uz_dtype_name(tensor->dtype) : "-",
                tensor->lp_dtype ? uz_dtype_name(tensor->lp_dtype) : "-",

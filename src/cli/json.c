@@ -41,6 +41,15 @@ void json_put_number(struct json *b, cJSON *to, const char *key, uint64_t n)
     json_put(b, to, key, cJSON_CreateRaw(digits));
 }
 
+void json_put_shape(struct json *b, cJSON *to, const char *key, unsigned ndim,
+                    const uint64_t *shape)
+{
+    cJSON *array = cJSON_CreateArray();
+    for (unsigned j = 0; j < ndim; j++)
+        json_put_number(b, array, NULL, shape[j]);
+    json_put(b, to, key, array);
+}
+
 void json_put_bool(struct json *b, cJSON *to, const char *key, bool value)
 {
     json_put(b, to, key, cJSON_CreateBool(value));
@@ -80,14 +89,16 @@ int json_finish(const struct json *b, cJSON *root)
 {
     char *text = b->failed ? NULL : cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
-    if (!text)
-        return -1;
+    if (!text) {
+        message("out of memory");
+        return EXIT_TROUBLE;
+    }
     puts(text);
     cJSON_free(text);
-    return 0;
+    return EXIT_DONE;
 }
 
-static int print_failure(const char *command, const struct uz_error *err)
+static void print_failure(const char *command, const struct uz_error *err)
 {
     struct json b = {0};
     cJSON *root = json_start(&b, command);
@@ -100,7 +111,7 @@ static int print_failure(const char *command, const struct uz_error *err)
     else
         json_put(&b, error, "offset", cJSON_CreateNull());
     json_put(&b, root, "error", error);
-    return json_finish(&b, root);
+    (void)json_finish(&b, root); /* it failed already */
 }
 
 int json_report_failure(const char *command, bool json, const char *interrupted,
@@ -111,7 +122,7 @@ int json_report_failure(const char *command, bool json, const char *interrupted,
         message("%s", interrupted);
     else
         code = message_failure(err);
-    if (json && print_failure(command, err) < 0)
-        message("out of memory");
+    if (json)
+        print_failure(command, err);
     return code;
 }

@@ -29,6 +29,10 @@ void json_put_text(struct json *b, cJSON *to, const char *key, const char *text)
 /* All 64 bits: cJSON's own numbers are doubles. */
 void json_put_number(struct json *b, cJSON *to, const char *key, uint64_t n);
 
+/* An array of ndim numbers. */
+void json_put_shape(struct json *b, cJSON *to, const char *key, unsigned ndim,
+                    const uint64_t *shape);
+
 void json_put_bool(struct json *b, cJSON *to, const char *key, bool value);
 
 /*
@@ -41,7 +45,10 @@ void json_put_real(struct json *b, cJSON *to, const char *key, double value, int
 /* An array of n texts. */
 void json_put_texts(struct json *b, cJSON *to, const char *key, const char *const *texts, size_t n);
 
-/* Prints the object in one line and frees it. Returns 0, or -1 if memory ran out anywhere. */
+/*
+ * Prints the object in one line and frees it. Returns EXIT_DONE, or EXIT_TROUBLE after a message if
+ * memory ran out anywhere.
+ */
 int json_finish(const struct json *b, cJSON *root);
 
 /*

@@ -23,13 +23,12 @@ static const char *file_name(const char *path)
 
 static void print_tensor(const struct uz_map_tensor *tensor)
 {
+    char shape[TEXT_SHAPE_NBYTES];
     text_print(stdout, tensor->name);
     if (tensor->state)
         printf(" (%s)", tensor->state);
-    printf("  %s %s [", tensor->role, uz_dtype_name(tensor->dtype));
-    for (unsigned j = 0; j < tensor->ndim; j++)
-        printf("%s%" PRIu64, j ? ", " : "", tensor->shape[j]);
-    putchar(']');
+    printf("  %s %s %s", tensor->role, uz_dtype_name(tensor->dtype),
+           text_shape(shape, sizeof shape, tensor->ndim, tensor->shape));
 }
 
 static void print_rank(const struct uz_map_partition *partition)

@@ -2,6 +2,9 @@
 /* Tables of the options that commands share. */
 #include "cli/opts_input.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "cli/command.h"
 #include "cli/message.h"
 
@@ -100,6 +103,17 @@ void opts_input_free(struct opts_input *input)
     opts_list_free(&input->dirs);
     input->options.input_dirs = NULL;
     input->options.n_input_dirs = 0;
+}
+
+const char *opts_state(const char *value)
+{
+    return strcmp(value, "fp32") ? value : NULL;
+}
+
+const char *opts_scratch_dir(const char *otherwise)
+{
+    const char *dir = getenv("TMPDIR");
+    return dir && *dir ? dir : otherwise;
 }
 
 /* ---- Which names ---- */

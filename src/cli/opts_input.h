@@ -21,6 +21,12 @@ extern const struct opts_group opts_input_group;
 void opts_input_init(struct opts_input *input);
 void opts_input_free(struct opts_input *input);
 
+/* The value of --state: NULL for fp32, which is the weight itself. */
+const char *opts_state(const char *value);
+
+/* Where compressed shards may be unpacked: $TMPDIR, or `otherwise`. */
+const char *opts_scratch_dir(const char *otherwise);
+
 /* --include, --exclude, --strip-prefix, --rename: which tensors, and under which names. */
 struct opts_names {
     struct uz_name_rules rules;

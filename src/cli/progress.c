@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/signals.h"
 #include "cli/text.h"
 
 #define REDRAW_SECONDS (1.0 / 6)
@@ -80,6 +81,12 @@ void progress_draw(struct progress *progress, uint64_t nbytes_done, uint64_t nby
     word(line, sizeof line, progress, nbytes_done, nbytes_total);
     redraw(progress, line);
     progress->shown = true;
+}
+
+int progress_tick(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
+{
+    progress_draw(cookie, nbytes_done, nbytes_total);
+    return signals_pending() != 0;
 }
 
 void progress_clear(struct progress *progress)

@@ -23,6 +23,12 @@ void progress_start(struct progress *progress, bool wanted);
 /* Redraws, six times a second at most, and always when all is done. */
 void progress_draw(struct progress *progress, uint64_t nbytes_done, uint64_t nbytes_total);
 
+/*
+ * A uz_progress_fn for a struct progress: draws it, and stops the run if a signal came (see
+ * cli/signals.h).
+ */
+int progress_tick(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total);
+
 /* Takes the line away. */
 void progress_clear(struct progress *progress);
 

@@ -20,7 +20,7 @@ struct report {
 /* Lines for people. */
 void report_text(const struct report *report);
 
-/* One JSON object in one line. Returns 0, or -1 if there is no memory. */
+/* One JSON object in one line. Returns an exit code, as json_finish does. */
 int report_json(const struct report *report);
 
 #endif

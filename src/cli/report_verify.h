@@ -19,7 +19,7 @@ struct report_verify {
 /* For people; colour on a terminal, unless NO_COLOR is set. */
 void report_verify_text(const struct report_verify *report);
 
-/* One JSON object in one line (docs/json.md). Returns 0, or -1 if there is no memory. */
+/* One JSON object in one line (docs/json.md). Returns an exit code, as json_finish does. */
 int report_verify_json(const struct report_verify *report);
 
 /* Annotations of GitHub Actions: a line for each finding. */

@@ -166,3 +166,12 @@ struct text_number text_count(uint64_t n, const char *noun)
     snprintf(number.text, sizeof number.text, "%" PRIu64 " %s%s", n, noun, n == 1 ? "" : "s");
     return number;
 }
+
+const char *text_shape(char *buf, size_t size, unsigned ndim, const uint64_t *shape)
+{
+    size_t used = (size_t)snprintf(buf, size, "[");
+    for (unsigned i = 0; i < ndim && used + 24 < size; i++)
+        used += (size_t)snprintf(buf + used, size - used, "%s%" PRIu64, i ? ", " : "", shape[i]);
+    (void)snprintf(buf + used, size - used, "]");
+    return buf;
+}

@@ -13,6 +13,11 @@
  */
 const char *text_escape(char *buf, size_t size, const char *text);
 
+enum { TEXT_SHAPE_NBYTES = 2048 }; /* of the longest shape: 64 sizes of 20 digits */
+
+/* "[67, 24]"; cut to size - 1 bytes, with its bracket. Returns buf. */
+const char *text_shape(char *buf, size_t size, unsigned ndim, const uint64_t *shape);
+
 /* Prints text escaped in the same way. */
 void text_print(FILE *to, const char *text);
 
