@@ -121,21 +121,13 @@ static int check_tp_map(const struct checkpoint *c, struct uz_error *err)
     return uz_warn(c->notes, err, "--tp-map is of no use here: there is one tensor rank");
 }
 
-/* Whether experts are spread over tensor ranks or cut by them is recorded nowhere. */
-static int refuse_experts(const struct checkpoint *c, struct uz_error *err)
-{
-    return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
-                      "experts (MoE) together with tensor or pipeline parallelism are not "
-                      "supported: the files do not tell how the ranks share them");
-}
-
 static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 {
     unsigned threads = c->threads;
-    size_t n_experts;
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &c->n_slices, err));
-    if (c->n_slices > 1 && uz_topology_shards(&c->topology, UZ_SHARD_EXPERT, &n_experts))
-        return refuse_experts(c, err);
+    if (c->options->one_rank && c->options->mp >= c->n_slices)
+        return uz_fail(err, UZ_ARG, "there is no model-parallel rank %u, only %u", c->options->mp,
+                       c->n_slices);
     UZ_TRY(uz_alloc(&c->slices, c->n_slices, sizeof *c->slices, err));
     c->has_layers = uz_has_pipe_layers(&c->topology);
     UZ_TRY(check_tp_map(c, err));
@@ -143,12 +135,14 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
         UZ_TRY(uz_alloc(&c->own, c->n_slices, sizeof *c->own, err));
     for (uint32_t mp = 0; mp < c->n_slices; mp++) {
         struct uz_reading *slice = &c->slices[mp];
-        struct own *own = c->own ? &c->own[mp] : NULL;
+        bool is_wanted = c->options->one_rank && c->options->mp == mp;
+        struct own *own = c->own && !is_wanted ? &c->own[mp] : NULL;
         size_t n;
         *slice = (struct uz_reading){
             .options = c->options,
             .topology = &c->topology,
             .mp = mp,
+            .is_one_of_several = c->n_slices > 1,
             .first = uz_topology_shards_of(&c->topology, c->model_kind, mp, &n),
             .threads = threads > c->n_slices ? threads / c->n_slices : 1,
             .layout = c->layout,
@@ -210,8 +204,6 @@ static int check_opened(struct checkpoint *c, struct uz_error *err)
     free(records);
     UZ_TRY(rc);
     for (uint32_t i = 1; i < c->n_slices; i++) {
-        if (c->slices[i].info->has_experts)
-            return refuse_experts(c, err);
         UZ_TRY(uz_metadata_same_save(&first->info->metadata, path_of(c, 0),
                                      &c->slices[i].info->metadata, path_of(c, i), err));
         if (c->slices[i].layout != first->layout)
@@ -219,6 +211,11 @@ static int check_opened(struct checkpoint *c, struct uz_error *err)
                               "is of another ZeRO stage than %s: only one has 'param_shapes'",
                               path_of(c, 0));
     }
+    if (c->has_layers && first->layout == UZ_LAYOUT_STAGE0 && c->grid.tp > 1)
+        return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
+                          "a pipeline without ZeRO (stage 0) with several tensor ranks is not "
+                          "supported: how tensor ranks are joined is recorded under the names of "
+                          "tied layers, and which layers are tied is not");
     for (size_t i = 0; i < c->topology.n_copies; i++)
         UZ_TRY(check_copy(c, &c->topology.copies[i], err));
     return UZ_OK;
@@ -247,9 +244,10 @@ static int check_joined(struct checkpoint *c, struct uz_error *err)
 /* Takes over what was found on the way to the ranks' own models. */
 static int gather_info(struct checkpoint *c, struct uz_error *err)
 {
-    if (c->own)
+    uint32_t first = c->options->one_rank ? c->options->mp : 0;
+    if (c->own && !c->options->one_rank)
         *c->info = c->own[0].info;
-    for (uint32_t i = 0; c->own && i < c->n_slices; i++) {
+    for (uint32_t i = 0; c->own && !c->options->one_rank && i < c->n_slices; i++) {
         const struct uz_zero_info *info = &c->own[i].info;
         c->info->round_robin |= info->round_robin;
         c->info->steps_differ |= info->steps_differ;
@@ -257,7 +255,7 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
         c->info->masters_by_fit |= info->masters_by_fit;
         UZ_TRY(uz_notes_merge(c->notes, &c->own[i].notes, err));
     }
-    c->info->dp_world_size = c->slices[0].world;
+    c->info->dp_world_size = c->slices[first].world;
     c->info->tag = c->topology.tag;
     c->topology.tag = NULL;
     return UZ_OK;
@@ -307,6 +305,14 @@ static int list_buffers(const struct checkpoint *c, struct buffers *buffers, str
     return UZ_OK;
 }
 
+/* The layer files' weights are all there is: by request, or in stage 0 without mixed precision. */
+static bool has_no_masters(const struct checkpoint *c)
+{
+    enum uz_layout layout = c->slices[0].layout;
+    return layout == UZ_LAYOUT_LP ||
+           (layout == UZ_LAYOUT_STAGE0 && c->slices[0].model->n_tensors == 0);
+}
+
 /* `stages` has room for one pointer a stage. */
 static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffers *buffers,
                           const struct uz_model **stages, struct uz_error *err)
@@ -319,7 +325,7 @@ static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffer
         .buffers = buffers->index,
         .buffer_names = buffers->names,
         .n_buffer_names = buffers->n,
-        .lone_role = c->layout == UZ_LAYOUT_LP ? UZ_ROLE_PARAM : UZ_ROLE_FROZEN,
+        .lone_role = has_no_masters(c) ? UZ_ROLE_PARAM : UZ_ROLE_FROZEN,
         .limits = &c->options->input.limits,
         .notes = c->notes,
     };
@@ -393,6 +399,16 @@ static int join_slices(struct checkpoint *c, struct uz_error *err)
     return rc;
 }
 
+/* Joins the data-parallel ranks of each model-parallel one, or of the one that is wanted. */
+static int join_ranks(struct checkpoint *c, struct uz_error *err)
+{
+    if (c->options->one_rank)
+        return join_job(c, c->options->mp, 0, err);
+    UZ_TRY(run_jobs(c, join_job, c->n_slices, err));
+    UZ_TRY(check_joined(c, err));
+    return join_slices(c, err);
+}
+
 /* ---- Universal checkpoints ---- */
 
 /* Parameters are whole already: one reading goes through the files of all ranks. */
@@ -400,6 +416,9 @@ static int read_universal(struct checkpoint *c, struct uz_error *err)
 {
     uint32_t n_mp;
     size_t n;
+    if (c->options->one_rank)
+        return uz_fail_at(err, UZ_ARG, c->topology.dir, UZ_NO_OFFSET,
+                          "is a universal checkpoint: it has no model-parallel ranks' shards");
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &n_mp, err));
     UZ_TRY(uz_alloc(&c->slices, 1, sizeof *c->slices, err));
     c->n_slices = 1;
@@ -438,9 +457,7 @@ static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_err
     UZ_TRY(uz_reading_open(&c->slices[0], err));
     UZ_TRY(run_jobs(c, open_job, c->n_slices - 1, err));
     UZ_TRY(check_opened(c, err));
-    UZ_TRY(run_jobs(c, join_job, c->n_slices, err));
-    UZ_TRY(check_joined(c, err));
-    UZ_TRY(join_slices(c, err));
+    UZ_TRY(join_ranks(c, err));
     UZ_TRY(check_state(c, err));
     return gather_info(c, err);
 }
