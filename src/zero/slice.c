@@ -162,22 +162,22 @@ static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_
 }
 
 /*
- * Experts of several model-parallel ranks. AutoEP tells that it spread them over tensor ranks, but
- * DeepSpeed's own converter refuses that, too; whether native ones are copies or cut is recorded
- * nowhere.
+ * Experts of several tensor ranks. AutoEP tells that it spread them over these, but DeepSpeed's own
+ * converter refuses that, too; whether native ones are copies or cut is recorded nowhere. Stages of
+ * a pipeline have experts of their own, in files of their own.
  */
 static int refuse_experts(const struct uz_reading *r, const struct uz_torch_file *file,
                           struct uz_error *err)
 {
     size_t n;
-    if (!r->is_one_of_several)
+    if (!r->is_one_of_several || r->info->metadata.tp_degree == 1)
         return UZ_OK;
     if (uz_node_get(uz_torch_root(file), "folding"))
         return refuse(file, err, "AutoEP folded with tensor parallelism is not supported");
     if (r->experts.n_layers > 0 || uz_topology_shards(r->topology, UZ_SHARD_EXPERT, &n))
         return refuse(file, err,
-                      "experts (MoE) together with tensor or pipeline parallelism are not "
-                      "supported: the files do not tell how the ranks share them");
+                      "experts (MoE) together with tensor parallelism are not supported: the "
+                      "files do not tell how tensor ranks share them");
     return UZ_OK;
 }
 
