@@ -345,8 +345,7 @@ static bool nan_in_frozen(struct subject *s)
 static bool nan_in_masters(struct subject *s)
 {
     return strstr(s->fixture, "good-z0-") && !strstr(s->fixture, "fp32") && s->model >= 0 &&
-           put_nan(s, s->model,
-                   largest(&s->files[s->model]).hi - largest(&s->files[s->model]).lo);
+           put_nan(s, s->model, largest(&s->files[s->model]).hi - largest(&s->files[s->model]).lo);
 }
 
 /* ---- Values of the pickle ---- */

@@ -39,7 +39,7 @@ struct uz_finding {
 /** What to look at; start from uz_verify_options_default. */
 struct uz_verify_options {
     struct uz_input_options input;
-    bool data; /**< read all bytes, too: checksums and values; default false */
+    bool data;               /**< read all bytes, too: checksums and values; default false */
     const char *scratch_dir; /**< for storages that are compressed; default "/tmp" */
 };
 

@@ -95,9 +95,8 @@ static int keep_whole(struct opened *o, const struct uz_node *node, enum uz_whol
 {
     struct uz_view view;
     struct uz_whole *whole;
-    if (!uz_torch_is_tensor(node) ||
-        uz_torch_tensor(o->file, node, "a tensor", &view, NULL) < 0 || !view.contiguous ||
-        view.numel == 0)
+    if (!uz_torch_is_tensor(node) || uz_torch_tensor(o->file, node, "a tensor", &view, NULL) < 0 ||
+        !view.contiguous || view.numel == 0)
         return UZ_OK;
     UZ_TRY(UZ_APPEND(o->record->wholes, o->record->n_wholes, o->record->cap_wholes, &whole, err));
     whole->kind = kind;
@@ -125,7 +124,8 @@ static int keep_wholes(struct opened *o, const struct uz_node *node, const char 
     return UZ_OK;
 }
 
-/* Frozen parameters stand beside the module once more; under ZeRO 3 in slices, each with padding. */
+/* Frozen parameters stand beside the module once more; under ZeRO 3 in slices, each with padding.
+ */
 static int keep_frozen(struct opened *o, struct uz_error *err)
 {
     const struct uz_node *root = uz_torch_root(o->file);
@@ -139,10 +139,10 @@ static int keep_frozen(struct opened *o, struct uz_error *err)
         unsigned ndim;
         if (pair->key->kind != UZ_NODE_STR)
             continue;
-        if (sliced && (!shapes || i >= shapes->n ||
-                       uz_torch_shape(o->file, shapes->pairs[i].value, "a shape", &ndim, shape,
-                                      NULL) < 0 ||
-                       uz_shape_numel(ndim, shape, &numel, NULL) < 0))
+        if (sliced &&
+            (!shapes || i >= shapes->n ||
+             uz_torch_shape(o->file, shapes->pairs[i].value, "a shape", &ndim, shape, NULL) < 0 ||
+             uz_shape_numel(ndim, shape, &numel, NULL) < 0))
             continue; /* the join tells */
         UZ_TRY(keep_whole(o, pair->value, UZ_WHOLE_FROZEN, "", key->data, key->nbytes, numel, err));
     }

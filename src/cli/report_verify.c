@@ -107,7 +107,7 @@ void report_verify_text(const struct report_verify *report)
     if (report->quiet)
         return;
     print_subject(report);
-    const char *verdict = !report->sound           ? "NOT sound"
+    const char *verdict = !report->sound         ? "NOT sound"
                           : found->fully_checked ? "sound"
                                                  : "sound so far, but not fully checked";
     printf("%s: %s, %s, %s (%s)\n", verdict,
