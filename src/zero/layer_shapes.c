@@ -126,9 +126,9 @@ int uz_layer_shapes_find(struct uz_layer_shapes *s, const struct uz_text *name, 
         UZ_TRY(find_tied(s, name, numel, &found, view, err));
     if (!found)
         return uz_fail_at(err, UZ_MISMATCH, s->request->topology->dir, UZ_NO_OFFSET,
-                          "%s is in param_slice_mappings, but no layer file holds a copy of it: "
-                          "files are missing",
-                          shown);
+                          "%s has %llu elements in the partitions (param_slice_mappings), but no "
+                          "layer file holds a copy of it: shards or layer files are missing",
+                          shown, (unsigned long long)numel);
     if (view->numel == numel)
         return UZ_OK;
     return uz_fail_at(err, UZ_MISMATCH, s->request->topology->dir, UZ_NO_OFFSET,

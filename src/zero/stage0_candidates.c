@@ -62,6 +62,8 @@ static int find_sizes(const struct uz_stage0 *s, const struct uz_stage0_source *
     const struct uz_seq *groups =
         uz_node_list(uz_node_get(source->masters.optimizer, "param_groups"));
     *sizes = (struct sizes){0};
+    if (source->masters.n_groups == 0)
+        return UZ_OK; /* no optimizer: nothing has a master */
     for (size_t i = 0; i < s->reading->experts.n_layers; i++)
         if (s->reading->experts.layers[i].fused)
             add_size(sizes, s->reading->experts.layers[i].ep);
