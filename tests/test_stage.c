@@ -14,7 +14,6 @@
 #include <unzero/consolidate.h>
 
 #include "check.h"
-#include "convert/target_path.h"
 #include "engine/stage.h"
 #include "scratch.h"
 
@@ -28,6 +27,8 @@ static int fail_readdir_after = -1;
 static int flock_errno;
 static void (*before_flock)(void);
 static int pwrite_errno = ENOSPC;
+static int fail_fallocate_after = -1; /* this call and, unless EINTR, all after it fail */
+static int fallocate_errno;
 static unsigned n_injected;
 static bool no_space;
 
@@ -39,6 +40,10 @@ int __real_statvfs(const char *path, struct statvfs *fs);
 int __wrap_statvfs(const char *path, struct statvfs *fs);
 int __real_statvfs64(const char *path, struct statvfs *fs);
 int __wrap_statvfs64(const char *path, struct statvfs *fs);
+int __real_fallocate(int fd, int mode, off_t offset, off_t n);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t n);
+int __real_fallocate64(int fd, int mode, off64_t offset, off64_t n);
+int __wrap_fallocate64(int fd, int mode, off64_t offset, off64_t n);
 int __real_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to);
 struct dirent *__real_readdir(DIR *from);
@@ -74,6 +79,25 @@ ssize_t __wrap_pwrite64(int fd, const void *buf, size_t n, off_t offset)
     if (injected(&fail_pwrite_after, pwrite_errno))
         return -1;
     return __real_pwrite64(fd, buf, n > 100 ? 100 : n, offset);
+}
+
+static bool fallocate_fails(void)
+{
+    if (!injected(&fail_fallocate_after, fallocate_errno))
+        return false;
+    if (fallocate_errno == EINTR)
+        fail_fallocate_after = -1;
+    return true;
+}
+
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t n)
+{
+    return fallocate_fails() ? -1 : __real_fallocate(fd, mode, offset, n);
+}
+
+int __wrap_fallocate64(int fd, int mode, off64_t offset, off64_t n)
+{
+    return fallocate_fails() ? -1 : __real_fallocate64(fd, mode, offset, n);
 }
 
 int __wrap_statvfs(const char *path, struct statvfs *fs)
@@ -619,111 +643,6 @@ static void test_failed_listing(void)
     CHECK(strstr(err.message, "listed") != NULL);
 }
 
-/* ---- Names ---- */
-
-static void check_target(const char *out, const char *want_dir, const char *want_name)
-{
-    struct uz_target_path target;
-    struct uz_error err;
-    if (CHECK_EQ_I64(uz_target_path_parse(&target, out, UZ_FORMAT_AUTO, &err), UZ_OK)) {
-        CHECK_F(!strcmp(target.dir, want_dir), "%s: %s", out, target.dir);
-        CHECK_F(want_name ? target.file_name && !strcmp(target.file_name, want_name)
-                          : !target.file_name,
-                "%s", out);
-    }
-    uz_target_path_free(&target);
-}
-
-static void test_target_names(void)
-{
-    char text[PATH_NBYTES], path[PATH_NBYTES];
-    struct uz_target_path target;
-    struct uz_error err;
-    check_target("none/such///", "none/such", NULL);
-    check_target("/", "/", NULL);
-    check_target("//", "/", NULL);
-    check_target("none/x.safetensors", "none", "x.safetensors");
-    check_target("none//x.safetensors", "none", "x.safetensors");
-    check_target("/x.safetensors", "/", "x.safetensors");
-    check_target("x.safetensors", ".", "x.safetensors");
-    check_target("none.safetensors/", "none.safetensors", NULL); /* the slash says folder */
-    check_target("none.bin/", "none.bin", NULL);
-    fresh_dir("name");
-    CHECK(write_file(dir, "x", 1));
-    CHECK_EQ_I64(uz_target_path_parse(&target, path_of(path, "%s/", dir), UZ_FORMAT_PT, &err),
-                 UZ_ARG);
-    uz_target_path_free(&target);
-    memset(text, 'a', 240);
-    strcpy(text + 239 - 12, ".safetensors"); /* 239 bytes: its staging folder has 255 */
-    check_target(text, ".", text);
-    strcpy(text + 240 - 12, ".safetensors");
-    text[239 - 12] = 'a';
-    CHECK_EQ_I64(uz_target_path_parse(&target, text, UZ_FORMAT_AUTO, &err), UZ_ARG);
-    CHECK(strstr(err.message, "name too long") && strstr(err.message, "239"));
-    uz_target_path_free(&target);
-}
-
-static void test_target_formats(void)
-{
-    enum { AUTO = UZ_FORMAT_AUTO, ST = UZ_FORMAT_SAFETENSORS, PT = UZ_FORMAT_PT, NO = -1 };
-    static const struct {
-        const char *out;
-        int asked[3]; /* what comes of AUTO, SAFETENSORS, PT */
-    } cases[] = {
-        {"none/x.safetensors", {ST, ST, NO}},
-        {"none/x.bin", {PT, NO, PT}},
-        {"x.pt", {PT, NO, PT}},
-        {"x.pth", {PT, NO, PT}},
-        {"x.bin/", {ST, ST, PT}},
-        {"none", {ST, ST, PT}},
-        {".bin", {ST, ST, PT}}, /* a hidden folder: no ending */
-        {"x.BIN", {ST, ST, PT}},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        for (int asked = AUTO; asked <= PT; asked++) {
-            struct uz_target_path target;
-            struct uz_error err;
-            int want = cases[i].asked[asked];
-            int rc = uz_target_path_parse(&target, cases[i].out, (enum uz_format)asked, &err);
-            CHECK_F(rc == (want == NO ? UZ_ARG : UZ_OK), "%s, %d", cases[i].out, asked);
-            CHECK_F(want == NO || (int)target.format == want, "%s, %d: %d", cases[i].out, asked,
-                    (int)target.format);
-            uz_target_path_free(&target);
-        }
-}
-
-static void test_families(void)
-{
-    static const struct {
-        const char *name;
-        bool safetensors, pt;
-    } cases[] = {
-        {"model.safetensors", true, false},
-        {"model.safetensors.index.json", true, false},
-        {"model-00001-of-00002.safetensors", true, false},
-        {"pytorch_model.bin", false, true},
-        {"pytorch_model.bin.index.json", false, true},
-        {"pytorch_model-00012-of-00345.bin", false, true},
-        {"pytorch_model-1-of-2.bin", false, false},
-        {"pytorch_model-00001-of-00002.safetensors", false, false},
-        {"model.bin", false, false},
-        {"adapter_model.bin", false, false},
-        {"pytorch_model.bin.bak", false, false},
-        {"pytorch_model-00001-of-00002.bin.index.json", false, false},
-    };
-    struct uz_target_path target = {.format = UZ_FORMAT_PT};
-    uz_family_fn pt = uz_target_path_family(&target);
-    target.format = UZ_FORMAT_SAFETENSORS;
-    uz_family_fn safetensors = uz_target_path_family(&target);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        CHECK_F(safetensors(cases[i].name) == cases[i].safetensors, "%s", cases[i].name);
-        CHECK_F(pt(cases[i].name) == cases[i].pt, "%s", cases[i].name);
-    }
-    target.file_name = strdup("x");
-    CHECK(uz_target_path_family(&target) == NULL);
-    free(target.file_name);
-}
-
 /* A folder that was made for nothing goes, however its name was written. */
 static void test_slashes(void)
 {
@@ -865,6 +784,36 @@ static void test_failed_writes(void)
     CHECK_EQ_I64(rc, UZ_OK);
 }
 
+/* Room for each file before the first byte is written; done without where there is no such call. */
+static void test_room_of_files(void)
+{
+    static const struct {
+        int error, rc;
+    } rows[] = {{ENOSPC, UZ_IO}, {EDQUOT, UZ_IO},     {EFBIG, UZ_IO},
+                {EINTR, UZ_OK},  {EOPNOTSUPP, UZ_OK}, {ENOSYS, UZ_OK}};
+    struct uz_out_file files[N_FILES];
+    const struct uz_out out = make_out(files, 2);
+    const struct uz_stage_options options = make_options(true);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct uz_error err;
+        fresh_dir("room");
+        fallocate_errno = rows[i].error;
+        fail_fallocate_after = 1; /* the first file has got its room */
+        n_injected = 0;
+        CHECK_EQ_I64(write_out(&out, &options, &err), rows[i].rc);
+        fail_fallocate_after = -1;
+        CHECK_EQ_U64(n_injected, 1);
+        CHECK(path_exists(dir) == (rows[i].rc == UZ_OK));
+        if (rows[i].rc < 0) {
+            CHECK_EQ_I64(err.sys_errno, rows[i].error);
+            CHECK(strstr(err.file, files[1].name) && strstr(err.message, " 6 bytes"));
+        } else {
+            for (size_t k = 0; k < 2; k++)
+                CHECK(holds(files[k].name, heads[k]));
+        }
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -884,11 +833,9 @@ int main(void)
         {"a file that came meanwhile", test_put_there_meanwhile},
         {"the lock", test_lock},
         {"a listing that fails", test_failed_listing},
-        {"names of targets", test_target_names},
-        {"formats by names of outputs", test_target_formats},
-        {"names of a format's files", test_families},
         {"slashes at the end", test_slashes},
         {"impossible targets", test_impossible_targets},
+        {"room for files", test_room_of_files},
         {"a link in the way", test_link_in_the_way},
         {"cancelling leaves nothing", test_cancel},
         {"failed writes leave nothing", test_failed_writes},
