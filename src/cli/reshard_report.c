@@ -122,7 +122,7 @@ int reshard_report_json(const struct reshard_report *report)
     json_put_text(&b, root, "checkpoint", report->checkpoint);
     json_put_text(&b, root, "output", report->out);
     json_put_text(&b, root, "tag", summary->tag);
-    json_put_text(&b, root, "ds_version", summary->ds_version);
+    json_put_text(&b, root, "ds_version", *summary->ds_version ? summary->ds_version : NULL);
     json_put_bool(&b, root, "dry_run", report->dry_run);
     json_put_bool(&b, root, "from_universal", summary->from_universal);
     json_put_number(&b, root, "old_stage", (uint64_t)summary->old_stage);
