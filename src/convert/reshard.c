@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/parallel.h"
 #include "check/doubts.h"
 #include "convert/memory.h"
@@ -36,6 +37,17 @@ static int check_options(const struct uz_reshard_options *options, struct uz_err
     if ((unsigned)options->durability > UZ_DURABLE_NONE)
         return uz_fail(err, UZ_ARG, "unknown durability %d", (int)options->durability);
     return UZ_OK;
+}
+
+/* That of the checkpoint, without what DeepSpeed's users put behind a universal one's. */
+static int name_tag(struct uz_resharding *job, struct uz_error *err)
+{
+    const char *tag = job->source.info.tag;
+    size_t n = strlen(tag);
+    if (job->source.info.is_universal && uz_has_suffix(tag, "_universal"))
+        n -= strlen("_universal");
+    job->tag = strndup(tag, n);
+    return job->tag ? UZ_OK : uz_fail_nomem(err, n);
 }
 
 static int lay_out(struct uz_resharding *job, struct uz_error *err)
@@ -125,7 +137,7 @@ static int summarize(struct uz_resharding *job, struct uz_error *err)
     struct uz_reshard_summary *summary = &job->summary;
     const struct uz_reshard_source *source = &job->source;
     const struct uz_zero_settings *settings = &job->layout.settings;
-    summary->tag = source->info.tag;
+    summary->tag = job->tag;
     summary->ds_version = source->info.metadata.ds_version;
     summary->from_universal = source->info.is_universal;
     summary->old_stage = source->info.stage;
@@ -154,6 +166,7 @@ static int plan(struct uz_resharding *job, struct uz_error *err)
     UZ_TRY(uz_tree_check(job->out_dir, err));
     UZ_TRY(uz_reshard_source_read(&job->source, job->checkpoint, &job->options.input, &job->notes,
                                   err));
+    UZ_TRY(name_tag(job, err));
     UZ_TRY(uz_check_doubts(&job->source.model, &job->source.info, &job->notes, err));
     UZ_TRY(lay_out(job, err));
     UZ_TRY(make_files(job, err));
@@ -210,7 +223,7 @@ int uz_resharding_run(struct uz_resharding *job, uz_progress_fn progress, void *
     job->engine.progress = progress;
     job->engine.cookie = cookie;
     UZ_TRY(uz_tree_check_room(job->out_dir, job->summary.file_nbytes, err));
-    int rc = uz_new_tree_open(&tree, job->out_dir, job->source.info.tag, err);
+    int rc = uz_new_tree_open(&tree, job->out_dir, job->tag, err);
     tree.tree.sync = syncs[job->options.durability];
     if (rc == UZ_OK)
         rc = write_files(job, &tree, err);
@@ -235,5 +248,6 @@ void uz_resharding_free(struct uz_resharding *job)
     free(job->groups);
     free(job->checkpoint);
     free(job->out_dir);
+    free(job->tag);
     free(job);
 }

@@ -190,16 +190,49 @@ static const struct uz_node *make_params(struct uz_reshard_builder *b, size_t gr
     return params;
 }
 
+/* The flat groups that an optimizer group had on each rank: sub-groups, or itself. */
+static size_t n_old_flats(const struct uz_reshard_builder *b, const struct uz_node *group)
+{
+    const struct uz_seq *params = uz_node_list(uz_node_get_small(group, "params"));
+    return params && b->job->source.stage == 3 ? params->n : 1;
+}
+
+/*
+ * Optimizers that count steps in the group raise the count once for each of its flat groups; Muon
+ * works on whole matrices, whose momentum is not cut as other states are.
+ */
+static int check_group(const struct uz_reshard_builder *b, size_t g, const struct uz_node *group,
+                       size_t n_flats, struct uz_error *err)
+{
+    const char *path = uz_torch_path(b->job->source.optim);
+    int64_t muon;
+    if (!uz_node_dict(group))
+        return uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET,
+                          "has a parameter group that is no dictionary");
+    if (uz_node_get_small(group, "step") && n_flats != n_old_flats(b, group))
+        return uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET,
+                          "parameter group %zu counts its steps once for each of its %zu parts on "
+                          "a rank, of which there would be %zu: choose --stage and sub_group_size "
+                          "so that there are as many",
+                          g, n_old_flats(b, group), n_flats);
+    if (uz_node_int(uz_node_get_small(group, "use_muon"), &muon) && muon)
+        return uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET,
+                          "parameter group %zu is trained with Muon, whose states are not cut as "
+                          "others are",
+                          g);
+    return UZ_OK;
+}
+
 static int make_param_groups(struct uz_reshard_builder *b, struct uz_node *groups,
                              struct uz_error *err)
 {
     const struct uz_seq *old = uz_node_list(uz_node_get(b->job->source.base, "param_groups"));
     for (size_t g = 0; g < old->n; g++) {
-        if (!uz_node_dict(old->items[g]))
-            return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(b->job->source.optim), UZ_NO_OFFSET,
-                              "has a parameter group that is no dictionary");
+        const struct uz_node *params = make_params(b, g);
+        UZ_TRY(uz_maker_check(maker_of(b), err));
+        UZ_TRY(check_group(b, g, old->items[g], params->u.seq.n, err));
         struct uz_node *group = uz_make_copy(maker_of(b), old->items[g]);
-        uz_make_set(maker_of(b), group, "params", make_params(b, g));
+        uz_make_set(maker_of(b), group, "params", params);
         uz_make_append(maker_of(b), groups, group);
     }
     return UZ_OK;

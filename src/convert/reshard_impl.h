@@ -19,6 +19,7 @@ struct uz_spool;
 struct uz_resharding {
     struct uz_reshard_options options;
     char *checkpoint, *out_dir;
+    char *tag; /* of the new checkpoint */
     struct uz_reshard_source source;
     struct uz_reshard_target target;
     struct uz_zero_layout layout;

@@ -259,8 +259,8 @@ int uz_reshard_add_optim(struct uz_resharding *job, uint64_t rank, struct uz_err
 {
     struct uz_reshard_builder b = {.job = job, .rank = rank};
     char *name;
-    if (asprintf(&name, "%s/%szero_pp_rank_%" PRIu64 "_mp_rank_00_optim_states.pt",
-                 job->source.info.tag, job->source.bf16 ? "bf16_" : "", rank) < 0)
+    if (asprintf(&name, "%s/%szero_pp_rank_%" PRIu64 "_mp_rank_00_optim_states.pt", job->tag,
+                 job->source.bf16 ? "bf16_" : "", rank) < 0)
         return uz_fail_nomem(err, 0);
     int rc = uz_graph_start(&b.graph, name, &job->stored, job->source.optim,
                             &job->options.input.limits, err);

@@ -283,8 +283,8 @@ static char *name_file(const struct uz_resharding *job, uint64_t rank)
     char *name;
     int n = job->layout.settings.stage == 3
                 ? asprintf(&name, "%s/zero_pp_rank_%" PRIu64 "_mp_rank_00_model_states.pt",
-                           job->source.info.tag, rank)
-                : asprintf(&name, "%s/mp_rank_00_model_states.pt", job->source.info.tag);
+                           job->tag, rank)
+                : asprintf(&name, "%s/mp_rank_00_model_states.pt", job->tag);
     return n < 0 ? NULL : name;
 }
 
