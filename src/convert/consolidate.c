@@ -42,7 +42,7 @@ struct uz_consolidation {
 void uz_consolidate_options_default(struct uz_consolidate_options *options)
 {
     *options = (struct uz_consolidate_options){
-        .precision = UZ_PRECISION_FP32,
+        .precision = UZ_PRECISION_AUTO,
         .max_shard_bytes = 5000000000,
         .durability = UZ_DURABLE_FULL,
     };
@@ -218,12 +218,10 @@ static int describe_files(struct uz_consolidation *job, struct uz_error *err)
 static void summarize(struct uz_consolidation *job)
 {
     struct uz_consolidate_summary *summary = &job->summary;
-    summary->tag = job->info.tag;
-    summary->ds_version = job->info.metadata.ds_version;
-    summary->zero_stage = job->info.stage;
-    summary->world_size = job->info.dp_world_size;
+    summary->source = uz_zero_source(&job->info);
     summary->out_dir = job->target.dir;
     summary->format = job->target.format;
+    summary->precision = job->options.precision;
     summary->files = job->files;
     summary->n_files = job->out.n_files;
     summary->n_tensors = job->items.n;
@@ -243,7 +241,7 @@ static void summarize(struct uz_consolidation *job)
 
 static int check_options(const struct uz_consolidate_options *options, struct uz_error *err)
 {
-    if ((unsigned)options->precision > UZ_PRECISION_KEEP)
+    if ((unsigned)options->precision > UZ_PRECISION_AUTO)
         return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
     if ((unsigned)options->format > UZ_FORMAT_PT)
         return uz_fail(err, UZ_ARG, "unknown format %d", (int)options->format);
@@ -255,10 +253,19 @@ static int check_options(const struct uz_consolidate_options *options, struct uz
     return UZ_OK;
 }
 
+/* Weights that are there in 16 bits only gain nothing by being written in 32. */
+static void resolve_precision(struct uz_consolidate_options *options)
+{
+    if (options->precision == UZ_PRECISION_AUTO)
+        options->precision =
+            options->input.source == UZ_SOURCE_LP ? UZ_PRECISION_KEEP : UZ_PRECISION_FP32;
+}
+
 static int plan_job(struct uz_consolidation *job, const char *checkpoint, const char *out,
                     struct uz_error *err)
 {
     UZ_TRY(check_options(&job->options, err));
+    resolve_precision(&job->options);
     if (job->options.input.threads == 0)
         job->options.input.threads = uz_usable_processors();
     UZ_TRY(uz_target_path_parse(&job->target, out, job->options.format, err));
