@@ -3,16 +3,14 @@
  * Every fixture through the open checkpoint: weights, buffers and optimizer states by name, and
  * weights and states assembled from the ranks' fragments, equal expected.safetensors.
  */
-#include <glob.h>
 #include <pthread.h>
 
 #include <unzero/checkpoint.h>
 
 #include "check.h"
+#include "fixtures.h"
 #include "safetensors_reader.h"
 #include "scratch.h"
-
-static char fixtures_dir[PATH_NBYTES];
 
 /* What was compared, in all fixtures. */
 static size_t n_fixtures, n_linked, n_states, n_fragments;
@@ -182,25 +180,9 @@ static void check_good(const char *dir)
     st_free(&truth);
 }
 
-static void for_each(const char *pattern, void (*check)(const char *))
-{
-    char path[PATH_NBYTES];
-    glob_t found;
-    if (!CHECK_F(glob(path_of(path, "%s/%s", fixtures_dir, pattern), 0, NULL, &found) == 0,
-                 "nothing matches %s", path))
-        return;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        unsigned before = CU_get_number_of_failures();
-        check(found.gl_pathv[i]);
-        if (CU_get_number_of_failures() > before)
-            printf("%s failed\n", found.gl_pathv[i]);
-    }
-    globfree(&found);
-}
-
 static void test_good(void)
 {
-    for_each("good-*", check_good);
+    each_fixture("good-*", check_good);
     CHECK(n_fixtures > 30 && n_linked > 500 && n_states > 200 && n_fragments > 500);
 }
 
@@ -218,8 +200,8 @@ static void check_refused(const char *dir)
 
 static void test_bad(void)
 {
-    for_each("bad-missing-*", check_refused);
-    for_each("bad-z3-*", check_refused);
+    each_fixture("bad-missing-*", check_refused);
+    each_fixture("bad-z3-*", check_refused);
 }
 
 /* One of the threads that share a handle. */
@@ -294,8 +276,7 @@ int main(void)
         {"threads", test_threads},
         CU_TEST_INFO_NULL,
     };
-    const char *srcdir = getenv("srcdir");
-    path_of(fixtures_dir, "%s/fixtures", srcdir ? srcdir : ".");
+    fixtures_find();
     scratch_make();
     return check_run("checkpoint", tests);
 }

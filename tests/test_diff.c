@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of diff: element by element, and every fixture against its own consolidation. */
-#include <glob.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -8,10 +7,11 @@
 
 #include "check.h"
 #include "check/compare.h"
+#include "fixtures.h"
 #include "safetensors_reader.h"
 #include "scratch.h"
 
-static char fixtures[PATH_NBYTES], out[PATH_NBYTES];
+static char out[PATH_NBYTES];
 
 /* ---- Elements ---- */
 
@@ -178,13 +178,7 @@ static void check_fixture(const char *path)
 
 static void test_fixtures(void)
 {
-    char pattern[PATH_NBYTES];
-    glob_t found;
-    if (!CHECK(glob(path_of(pattern, "%s/good-*", fixtures), 0, NULL, &found) == 0))
-        return;
-    for (size_t i = 0; i < found.gl_pathc; i++)
-        check_fixture(found.gl_pathv[i]);
-    globfree(&found);
+    each_fixture("good-*", check_fixture);
 }
 
 /* Changes one element of every tensor in turn by one ulp: exactly that is reported. */
@@ -193,7 +187,7 @@ static void test_one_ulp(void)
     char checkpoint[PATH_NBYTES], file[PATH_NBYTES];
     struct st_file st;
     unsigned n_changed = 0, n_rounded = 0;
-    path_of(checkpoint, "%s/good-z3-bf16-w2-frozen-tied", fixtures);
+    path_of(checkpoint, "%s/good-z3-bf16-w2-frozen-tied", fixtures_dir);
     path_of(file, "%s/one.safetensors", scratch_dir);
     path_of(out, "%s", file);
     if (!consolidate(checkpoint, UZ_PRECISION_FP32) || !CHECK(st_read(&st, file)))
@@ -233,8 +227,8 @@ static void test_one_ulp(void)
 static void test_other_values(void)
 {
     char a[PATH_NBYTES], b[PATH_NBYTES];
-    path_of(a, "%s/good-z2-bf16-w2-2groups-tiny/global_step3", fixtures);
-    path_of(b, "%s/good-z2-bf16-w2-2groups-tiny/global_step4", fixtures);
+    path_of(a, "%s/good-z2-bf16-w2-2groups-tiny/global_step3", fixtures_dir);
+    path_of(b, "%s/good-z2-bf16-w2-2groups-tiny/global_step4", fixtures_dir);
     struct uz_diff *d = diff(a, b, false);
     if (!d)
         return;
@@ -252,8 +246,7 @@ int main(void)
         {"fixtures", test_fixtures},         {"one ulp", test_one_ulp},
         {"other values", test_other_values}, CU_TEST_INFO_NULL,
     };
-    const char *srcdir = getenv("srcdir"), *from = getenv("UNZERO_FIXTURES");
-    path_of(fixtures, "%s%s", from ? from : (srcdir ? srcdir : "."), from ? "" : "/fixtures");
+    fixtures_find();
     scratch_make();
     path_of(out, "%s/out", scratch_dir);
     return check_run("diff", tests);

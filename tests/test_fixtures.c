@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Converts every fixture through the public interface; a new folder is a new test. */
-#include <glob.h>
-
 #include <unzero/consolidate.h>
 
 #include "cast_oracle.h"
 #include "check.h"
+#include "fixtures.h"
 #include "safetensors_reader.h"
 #include "scratch.h"
 #include "written.h"
 
-static const char *fixtures_dir;
-static char fixtures_buf[PATH_NBYTES];
 static size_t n_fixtures_run;
 
 /* ---- The truth of a good fixture ---- */
@@ -383,36 +380,19 @@ static void check_unsupported(const char *dir)
 
 /* ---- All folders of a kind ---- */
 
-static void each_fixture(const char *kind, void (*check)(const char *dir))
-{
-    char pattern[PATH_NBYTES];
-    glob_t found;
-    int rc = glob(path_of(pattern, "%s/%s-*", fixtures_dir, kind), 0, NULL, &found);
-    if (!CHECK_F(rc == 0 && found.gl_pathc > 0, "there is no %s", pattern))
-        return;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        unsigned n_before = CU_get_number_of_failures();
-        check(found.gl_pathv[i]);
-        n_fixtures_run++;
-        if (CU_get_number_of_failures() > n_before)
-            printf("\n    failed: %s", found.gl_pathv[i]);
-    }
-    globfree(&found);
-}
-
 static void test_good(void)
 {
-    each_fixture("good", check_good);
+    n_fixtures_run += each_fixture("good-*", check_good);
 }
 
 static void test_bad(void)
 {
-    each_fixture("bad", check_bad);
+    n_fixtures_run += each_fixture("bad-*", check_bad);
 }
 
 static void test_unsupported(void)
 {
-    each_fixture("unsupported", check_unsupported);
+    n_fixtures_run += each_fixture("unsupported-*", check_unsupported);
 }
 
 int main(void)
@@ -423,10 +403,7 @@ int main(void)
         {"unsupported fixtures are refused by name", test_unsupported},
         CU_TEST_INFO_NULL,
     };
-    const char *srcdir = getenv("srcdir");
-    fixtures_dir = getenv("UNZERO_FIXTURES");
-    if (!fixtures_dir)
-        fixtures_dir = path_of(fixtures_buf, "%s/fixtures", srcdir ? srcdir : ".");
+    fixtures_find();
     make_midpoints();
     scratch_make();
     int status = check_run("fixtures", tests);

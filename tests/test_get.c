@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every tensor and state of every good fixture, one by one, and the map of each. */
-#include <glob.h>
 #include <math.h>
 
 #include <unzero/get.h>
 #include <unzero/map.h>
 
 #include "check.h"
+#include "fixtures.h"
 #include "rng.h"
 #include "safetensors_reader.h"
 #include "scratch.h"
-
-static const char *fixtures_dir;
-static char fixtures_buf[PATH_NBYTES];
 
 /* "fp32/NAME", "buffer/NAME", "frozen/NAME", "STATE/NAME" */
 struct key {
@@ -220,18 +217,7 @@ static void check_fixture(const char *dir)
 
 static void test_fixtures(void)
 {
-    char pattern[PATH_NBYTES];
-    glob_t found;
-    int rc = glob(path_of(pattern, "%s/good-*", fixtures_dir), 0, NULL, &found);
-    if (!CHECK_F(rc == 0 && found.gl_pathc > 0, "there is no %s", pattern))
-        return;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        unsigned n_before = CU_get_number_of_failures();
-        check_fixture(found.gl_pathv[i]);
-        if (CU_get_number_of_failures() > n_before)
-            printf("\n    failed: %s", found.gl_pathv[i]);
-    }
-    globfree(&found);
+    each_fixture("good-*", check_fixture);
 }
 
 int main(void)
@@ -240,10 +226,7 @@ int main(void)
         {"every tensor of every good fixture", test_fixtures},
         CU_TEST_INFO_NULL,
     };
-    const char *srcdir = getenv("srcdir");
-    fixtures_dir = getenv("UNZERO_FIXTURES");
-    if (!fixtures_dir)
-        fixtures_dir = path_of(fixtures_buf, "%s/fixtures", srcdir ? srcdir : ".");
+    fixtures_find();
     rng_init();
     scratch_make();
     return check_run("get", tests);

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of the input room: what a path is, safetensors headers, indexes, PyTorch files. */
-#include <glob.h>
 #include <stdlib.h>
 
 #include "check.h"
+#include "fixtures.h"
 #include "input/json_pull.h"
 #include "input/open.h"
 #include "input/safetensors_read.h"
 #include "scratch.h"
 
-static char fixtures[PATH_NBYTES];
 static struct uz_limits limits;
 
 #define T(name, dtype, shape, first, last)                                                         \
@@ -127,7 +126,7 @@ static void test_damaged_headers(void)
     char path[PATH_NBYTES];
     size_t nbytes = 0;
     unsigned n_refused = 0, n_read = 0;
-    path_of(path, "%s/good-z2-bf16-w2-2groups-tiny/expected.safetensors", fixtures);
+    path_of(path, "%s/good-z2-bf16-w2-2groups-tiny/expected.safetensors", fixtures_dir);
     char *data = slurp(path, &nbytes);
     if (!CHECK(data != NULL))
         return;
@@ -156,7 +155,7 @@ static void test_truncated_file(void)
 {
     char from[PATH_NBYTES], to[PATH_NBYTES];
     size_t nbytes = 0;
-    path_of(from, "%s/good-z2-bf16-w2-2groups-tiny/expected.safetensors", fixtures);
+    path_of(from, "%s/good-z2-bf16-w2-2groups-tiny/expected.safetensors", fixtures_dir);
     path_of(to, "%s/cut.safetensors", scratch_dir);
     char *data = slurp(from, &nbytes);
     for (size_t n = 0; data && n < nbytes; n += n < 16 ? 1 : nbytes / 50) {
@@ -221,29 +220,28 @@ static int open_path(const char *path, struct uz_model *model, enum uz_input_kin
     return rc;
 }
 
+static void check_fixture(const char *dir)
+{
+    char path[PATH_NBYTES];
+    struct uz_model model;
+    struct uz_error err;
+    enum uz_input_kind kind;
+    int rc = open_path(dir, &model, &kind, &err);
+    if (CHECK_F(rc == UZ_OK, "%s: %s", dir, err.message))
+        uz_model_free(&model);
+    CHECK_EQ_U64(kind, UZ_INPUT_ZERO); /* whatever else lies there */
+    path_of(path, "%s/expected.safetensors", dir);
+    rc = open_path(path, &model, &kind, &err);
+    if (CHECK_F(rc == UZ_OK, "%s: %s", path, err.message)) {
+        CHECK(model.n_tensors > 0);
+        uz_model_free(&model);
+    }
+    CHECK_EQ_U64(kind, UZ_INPUT_SAFETENSORS);
+}
+
 static void test_fixtures(void)
 {
-    char pattern[PATH_NBYTES], path[PATH_NBYTES];
-    glob_t found;
-    if (!CHECK(glob(path_of(pattern, "%s/good-*", fixtures), 0, NULL, &found) == 0))
-        return;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        struct uz_model model;
-        struct uz_error err;
-        enum uz_input_kind kind;
-        int rc = open_path(found.gl_pathv[i], &model, &kind, &err);
-        if (CHECK_F(rc == UZ_OK, "%s: %s", found.gl_pathv[i], err.message))
-            uz_model_free(&model);
-        CHECK_EQ_U64(kind, UZ_INPUT_ZERO); /* whatever else lies there */
-        path_of(path, "%s/expected.safetensors", found.gl_pathv[i]);
-        rc = open_path(path, &model, &kind, &err);
-        if (CHECK_F(rc == UZ_OK, "%s: %s", path, err.message)) {
-            CHECK(model.n_tensors > 0);
-            uz_model_free(&model);
-        }
-        CHECK_EQ_U64(kind, UZ_INPUT_SAFETENSORS);
-    }
-    globfree(&found);
+    each_fixture("good-*", check_fixture);
 }
 
 /* A state dict inside of another dictionary, with tied weights. */
@@ -255,7 +253,7 @@ static void test_torch_file(void)
     enum uz_input_kind kind;
     uint32_t tensor;
     path_of(path, "%s/good-z1-bf16-w2-tied-head-first/global_step3/mp_rank_00_model_states.pt",
-            fixtures);
+            fixtures_dir);
     int rc = open_path(path, &model, &kind, &err);
     CHECK_EQ_U64(kind, UZ_INPUT_TORCH);
     if (!CHECK_F(rc == UZ_OK, "%s", err.message))
@@ -269,7 +267,7 @@ static void test_torch_file(void)
     path_of(path,
             "%s/good-z1-bf16-w2-tied-head-first/global_step3/"
             "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
-            fixtures);
+            fixtures_dir);
     CHECK_EQ_I64(open_path(path, &model, &kind, &err), UZ_FORMAT);
     CHECK(strstr(err.message, "one shard") != NULL);
 }
@@ -413,8 +411,7 @@ int main(void)
         {"kinds", test_kinds},
         CU_TEST_INFO_NULL,
     };
-    const char *srcdir = getenv("srcdir"), *from = getenv("UNZERO_FIXTURES");
-    path_of(fixtures, "%s%s", from ? from : (srcdir ? srcdir : "."), from ? "" : "/fixtures");
+    fixtures_find();
     uz_limits_default(&limits);
     scratch_make();
     return check_run("input", tests);

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Optimizer states of every fixture, against what torch read from the same files. */
-#include <glob.h>
-
 #include <unzero/consolidate.h>
 
 #include "cast_oracle.h"
 #include "check.h"
+#include "fixtures.h"
 #include "safetensors_reader.h"
 #include "scratch.h"
 
-static const char *fixtures_dir;
-static char fixtures_buf[PATH_NBYTES];
 static size_t n_states_run, n_tensors_compared;
 
 /* expected.safetensors: names are STATE/NAME, "fp32", "frozen" and "buffer" being the weights. */
@@ -198,7 +195,6 @@ static void check_all(const struct truth *truth, const char *dir)
 static void check_fixture(const char *dir)
 {
     struct truth truth;
-    unsigned n_before = CU_get_number_of_failures();
     if (truth_read(&truth, dir) && truth.n_states > 0) {
         for (size_t i = 0; i < truth.n_states; i++) {
             check_state(&truth, dir, truth.states[i], UZ_PRECISION_FP32);
@@ -209,20 +205,11 @@ static void check_fixture(const char *dir)
         check_all(&truth, dir);
     }
     truth_free(&truth);
-    if (CU_get_number_of_failures() > n_before)
-        printf("\n    failed: %s", dir);
 }
 
 static void test_fixtures(void)
 {
-    char pattern[PATH_NBYTES];
-    glob_t found;
-    path_of(pattern, "%s/good-*", fixtures_dir);
-    if (!CHECK(glob(pattern, 0, NULL, &found) == 0))
-        return;
-    for (size_t i = 0; i < found.gl_pathc; i++)
-        check_fixture(found.gl_pathv[i]);
-    globfree(&found);
+    each_fixture("good-*", check_fixture);
     CHECK(n_states_run > 0 && n_tensors_compared > n_states_run);
 }
 
@@ -257,10 +244,7 @@ int main(void)
         {"states that are not there", test_refusals},
         CU_TEST_INFO_NULL,
     };
-    const char *srcdir = getenv("srcdir");
-    fixtures_dir = getenv("UNZERO_FIXTURES");
-    if (!fixtures_dir)
-        fixtures_dir = path_of(fixtures_buf, "%s/fixtures", srcdir ? srcdir : ".");
+    fixtures_find();
     make_midpoints();
     scratch_make();
     int status = check_run("states", tests);

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Every command that reads one checkpoint says with --verbose which it is.
-"$UNZERO" get -v "$TINY" emb.weight 2>get >out
-"$UNZERO" map -v "$TINY" 2>map >out
+"$UNZERO" get -v "$TINY" emb.weight 2>get.err >out
+"$UNZERO" map -v "$TINY" 2>map.err >out
 "$UNZERO" get -o w.npy "$TINY" emb.weight
-"$UNZERO" set -v "$TINY" emb.weight w.npy --dry-run --output new 2>set >out
-consolidate -v -n "$TINY" new 2>consolidate >out
+"$UNZERO" set -v "$TINY" emb.weight w.npy --dry-run --output new 2>set.err >out
+consolidate -v -n "$TINY" new 2>consolidate.err >out
 for command in get map set consolidate; do
-    has "$command" "Processing zero checkpoint '$TINY', tag 'global_step4'" \
+    has "$command.err" "Processing zero checkpoint '$TINY', tag 'global_step4'" \
         'Detected checkpoint of type zero stage 2, world_size: 2' \
         'Parsing checkpoint created by deepspeed=='
 done
