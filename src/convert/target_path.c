@@ -80,13 +80,14 @@ static bool ends_with_in_any_case(const char *name, const char *end)
  * Files that people expect weights in. Folders may have a dot in their names (llama-3.1, run.old),
  * so that not every ending tells of a file.
  */
-static bool is_named_like_a_file(const char *name)
+static bool is_named_like_a_file(const char *path)
 {
     static const char *const others[] = {
         ".gguf", ".ggml",    ".ckpt", ".npz",   ".npy",        ".h5",  ".hdf5",
         ".onnx", ".msgpack", ".pkl",  ".zip",   ".tar",        ".tgz", ".gz",
         ".zst",  ".json",    ".yaml", ".torch", ".safetensor",
     };
+    const char *name = uz_path_name(path);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (ends_with_in_any_case(name, others[i]))
             return true;
