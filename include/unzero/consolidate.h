@@ -59,8 +59,14 @@ struct uz_consolidate_options {
     enum uz_precision precision; /**< default UZ_PRECISION_AUTO */
     bool widen_buffers;          /**< float buffers become fp32; default: as stored */
     bool untie; /**< all names of tied tensors are written, each with its own data; default false */
-    uint64_t max_shard_bytes;      /**< tensor bytes of an output file; 0: one file; default 5e9 */
-    bool exclude_frozen;           /**< leave frozen parameters out; default false */
+    uint64_t max_shard_bytes; /**< tensor bytes of an output file; 0: one file; default 5e9 */
+    bool exclude_frozen;      /**< leave frozen parameters out; default false */
+    /**
+     * Put the configuration and the tokenizer of the model beside the weights, as far as they are
+     * in the checkpoint's root, byte for byte: config.json, generation_config.json, tokenizer.json
+     * and others by the names that transformers has for them. They count as outputs. Default false.
+     */
+    bool copy_config;
     bool force;                    /**< replace outputs that exist; default false */
     enum uz_durability durability; /**< default UZ_DURABLE_FULL */
     uint64_t max_memory;           /**< bytes; 0 (default): no bound but what the defaults take */
@@ -93,6 +99,7 @@ struct uz_consolidate_summary {
     size_t n_left_out;
     const char *const *renamed; /**< n_renamed pairs: old name, new name */
     size_t n_renamed;
+    size_t n_config_left;   /**< files copy_config would have brought to a folder without any */
     uint64_t data_nbytes;   /**< of tensors in the output */
     uint64_t file_nbytes;   /**< of all output files */
     uint64_t memory_nbytes; /**< that the run uses at most, estimated */

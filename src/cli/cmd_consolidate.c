@@ -22,6 +22,7 @@ enum option_id {
     OPT_BUFFERS,
     OPT_UNTIE,
     OPT_EXCLUDE_FROZEN,
+    OPT_COPY_CONFIG,
     OPT_SAFE,
 };
 
@@ -44,6 +45,10 @@ static const struct opts_row rows[] = {
     {OPT_BUFFERS, "buffers", "TYPE", "keep (default): as stored; fp32: float ones widened"},
     {OPT_UNTIE, "untie", NULL, "write tied weights under all their names"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen", NULL, "leave frozen parameters out"},
+    {OPT_COPY_CONFIG, "copy-config", NULL,
+     "put config.json, the tokenizer and what else\n"
+     "transformers wants beside the weights, as far as\n"
+     "they are in the folder that holds `latest`"},
     /* As in zero_to_fp32.py; --max_shard_size, -t and --tag are the same anyway. */
     {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL},
     {OPT_SAFE, "safe-serialization", NULL, NULL},
@@ -79,6 +84,8 @@ static const struct opts_command command = {
              "Examples:\n"
              "  unzero consolidate checkpoint-500 out/\n"
              "      fp32: model.safetensors, or shards of at most 5 GB and their index\n"
+             "  unzero consolidate --copy-config checkpoint-500 out/\n"
+             "      and with what transformers' from_pretrained(\"out\") wants\n"
              "  unzero consolidate checkpoint-500 weights.safetensors\n"
              "      a single file of that name\n"
              "  unzero consolidate --format pt checkpoint-500 out/\n"
@@ -175,6 +182,9 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
         return take_buffers(request, cmd, value);
     case OPT_UNTIE:
         request->options.untie = true;
+        return 0;
+    case OPT_COPY_CONFIG:
+        request->options.copy_config = true;
         return 0;
     case OPT_SAFE:
         return take_format(request, cmd, "safetensors");

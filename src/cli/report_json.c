@@ -88,6 +88,7 @@ static void put_result(struct json *b, cJSON *to, const struct report *report)
     json_put_number(b, to, "frozen_excluded", summary->n_frozen_excluded);
     json_put(b, to, "left_out", make_left_out(b, summary));
     json_put(b, to, "renamed", make_renamed(b, summary));
+    json_put_number(b, to, "config_files_left", summary->n_config_left);
     json_put_number(b, to, "overflows", summary->n_overflows);
     json_put_texts(b, to, "warnings", summary->warnings, summary->n_warnings);
     json_put_real(b, to, "seconds", report->seconds, 3);

@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "check/doubts.h"
 #include "check/replicas.h"
+#include "convert/companions.h"
 #include "convert/memory.h"
 #include "convert/target_path.h"
 #include "engine/engine.h"
@@ -167,6 +168,35 @@ static int warn_of_preferred(struct uz_consolidation *job, struct uz_error *err)
     return UZ_OK;
 }
 
+static int add_companions(struct uz_consolidation *job, const struct uz_companions *companions,
+                          struct uz_error *err)
+{
+    bool has_config;
+    UZ_TRY(uz_companions_have_config(companions->dir, &has_config, err));
+    if (!has_config)
+        UZ_TRY(uz_warn_of_data(&job->notes, err,
+                               "%s holds no config.json to be copied: loaders need one",
+                               companions->dir));
+    return uz_companions_add(companions, &job->out, err);
+}
+
+/* Brings what loaders want beside the weights, or counts it. */
+static int bring_companions(struct uz_consolidation *job, const char *checkpoint,
+                            struct uz_error *err)
+{
+    struct uz_companions companions;
+    bool loadable;
+    int rc = uz_companions_find(&companions, checkpoint, job->info.tag, job->target.dir, err);
+    if (rc == UZ_OK && job->options.copy_config)
+        rc = add_companions(job, &companions, err);
+    else if (rc == UZ_OK)
+        rc = uz_companions_have_config(job->target.dir, &loadable, err);
+    if (rc == UZ_OK && !job->options.copy_config && !loadable && !job->target.file_name)
+        job->summary.n_config_left = companions.n;
+    uz_companions_free(&companions);
+    return rc;
+}
+
 static int plan_run(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_sync syncs[] = {
@@ -274,6 +304,7 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
     UZ_TRY(uz_check_doubts(&job->model, &job->info, &job->notes, err));
     UZ_TRY(warn_of_masters(job, err));
     UZ_TRY(lay_out(job, err));
+    UZ_TRY(bring_companions(job, checkpoint, err));
     UZ_TRY(plan_run(job, err));
     UZ_TRY(describe_files(job, err));
     summarize(job);

@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "out/files.h"
 
@@ -58,16 +59,10 @@ static enum uz_format format_of_name(const char *name)
     return UZ_FORMAT_AUTO;
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 enum uz_format uz_output_file_format(const char *out)
 {
     /* a slash at the end is no ending */
-    return is_folder(out) ? UZ_FORMAT_AUTO : format_of_name(out);
+    return uz_is_dir(out) ? UZ_FORMAT_AUTO : format_of_name(out);
 }
 
 static bool ends_with_in_any_case(const char *name, const char *end)
@@ -105,7 +100,7 @@ int uz_output_name_check(const char *out, struct uz_error *err)
     if (!strcmp(out, "-"))
         return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
                           "weights are not written to standard output; give a folder or a file");
-    if (!is_folder(out) && is_named_like_a_file(out))
+    if (!uz_is_dir(out) && is_named_like_a_file(out))
         return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
                           "is named like a file of a format that is not written; files are named "
                           "*.safetensors, *.bin, *.pt or *.pth, and a slash at the end makes any "
