@@ -262,9 +262,9 @@ static int refuse(const struct uz_topology *topology, const char *name, struct u
 }
 
 /*
- * FastPersist: every data-parallel rank writes a part of each file of ZeRO 0 to 2, to FILE-RANK.N
- * (deepspeed/runtime/model_checkpointing/writer_factory.py). The older container in several parts
- * (DeepSpeed's patch of torch.save) can only be told from whole copies by what is in it.
+ * FastPersist: for ZeRO 0 to 2 every data-parallel rank writes FILE-RANK.N of each file
+ * (deepspeed/runtime/model_checkpointing/writer_factory.py): N-ths of the storages' bytes with the
+ * torch.save that was made for it, all of them with others.
  */
 static int refuse_writer_parts(const struct uz_topology *topology, struct uz_error *err)
 {

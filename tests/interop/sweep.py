@@ -17,6 +17,7 @@ convert is a failure.
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,7 @@ def made_by_ds(kind, **params):
     return {"optimizer": {"type": kind, "params": {"lr": 0.01, **params}}}
 
 
-MUON = made_by_ds("Muon", momentum=0.9)
+MUON = made_by_ds("Muon", momentum=0.9, torch_adam=True)
 OPTIMIZERS = {
     "o-z1-bf16-muon": dict(world=2, seed=121, model=cases.SMALL, live="fp32",
                            ds=cases.ds(1, cases.BF16, MUON)),
@@ -124,9 +125,15 @@ def ask_peer(folder, work):
     frozen = {k.split("/", 1)[1] for k in read(folder / "expected.safetensors")[0]
               if k.startswith("frozen/")}
     lines = [f"{name}: not what zero_to_fp32 gives" for name, tensor in peer.items()
-             if name not in got or not same(got[name], tensor)]
+             if name not in got or not same(got[name].float(), tensor)]
     lines += [f"{name}: zero_to_fp32 has it not" for name in got.keys() - peer.keys() - frozen]
     return lines, f"{len(peer)} tensors as zero_to_fp32"
+
+
+def why(output):
+    """The line of a failed run's output that names the exception."""
+    lines = [line for line in output.splitlines() if re.search(r"\w(Error|Exception)\b: ", line)]
+    return re.sub(r"^\[rank\d+\]: *", "", (lines or output.splitlines())[0])[:160]
 
 
 def run(name):
@@ -135,7 +142,7 @@ def run(name):
         try:
             generate.make("sweep", CASES[name], work)
         except (Exception, SystemExit) as problem:
-            return True, f"not made: {str(problem).strip().splitlines()[-1][:120]}"
+            return True, f"not made: {why(str(problem))}"
         peer = ""
         try:
             lines = faults(work / "sweep", work)
