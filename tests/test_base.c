@@ -468,24 +468,6 @@ static void test_default_limits(void)
     CHECK_EQ_U64(limits.max_name_bytes, 65536);
 }
 
-/* What every model-parallel rank's files give cause to is told once. */
-static void test_warnings(void)
-{
-    struct uz_notes notes = {0}, more = {0};
-    struct uz_error err;
-    CHECK_EQ_I64(uz_warn_of_data(&notes, &err, "states are left out"), UZ_OK);
-    CHECK_EQ_I64(uz_warn_of_data(&notes, &err, "states are left out"), UZ_OK);
-    CHECK_EQ_U64(notes.n, 1);
-    CHECK_EQ_I64(uz_warn(&more, &err, "another"), UZ_OK);
-    CHECK_EQ_I64(uz_warn(&more, &err, "states are left out"), UZ_OK);
-    CHECK_EQ_I64(uz_notes_merge(&notes, &more, &err), UZ_OK);
-    CHECK_EQ_U64(notes.n, 2);
-    uz_notes_free(&more);
-    notes.strict = true;
-    CHECK_EQ_I64(uz_warn_of_data(&notes, &err, "states are left out"), UZ_MISMATCH);
-    uz_notes_free(&notes);
-}
-
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -505,7 +487,6 @@ int main(void)
         {"what is no file", test_files_of_other_kinds},
         {"paths", test_paths},
         {"default limits", test_default_limits},
-        {"warnings", test_warnings},
         CU_TEST_INFO_NULL,
     };
     scratch_make();

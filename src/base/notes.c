@@ -11,19 +11,9 @@
 
 enum { MAX_NBYTES = 1024 };
 
-static bool has(const struct uz_notes *notes, const char *text)
-{
-    for (size_t i = 0; i < notes->n; i++)
-        if (!strcmp(notes->items[i], text))
-            return true;
-    return false;
-}
-
-/* Appends a copy of a text that is escaped already; what several files say is said once. */
+/* Appends a copy of a text that is escaped already. */
 static int append_text(struct uz_notes *notes, const char *text, struct uz_error *err)
 {
-    if (has(notes, text))
-        return UZ_OK;
     UZ_TRY(
         uz_reserve(&notes->items, &notes->cap, (uint64_t)notes->n + 1, sizeof *notes->items, err));
     char *copy = strdup(text);
@@ -62,10 +52,19 @@ int uz_warn_of_data(struct uz_notes *notes, struct uz_error *err, const char *fm
     return append(notes, text, err);
 }
 
+static bool has(const struct uz_notes *notes, const char *text)
+{
+    for (size_t i = 0; i < notes->n; i++)
+        if (!strcmp(notes->items[i], text))
+            return true;
+    return false;
+}
+
 int uz_notes_merge(struct uz_notes *notes, const struct uz_notes *from, struct uz_error *err)
 {
     for (size_t i = 0; i < from->n; i++)
-        UZ_TRY(append_text(notes, from->items[i], err));
+        if (!has(notes, from->items[i]))
+            UZ_TRY(append_text(notes, from->items[i], err));
     return UZ_OK;
 }
 

@@ -14,7 +14,7 @@ struct uz_notes {
     size_t n, cap;
 };
 
-/* Appends a warning, escaped as error messages are, unless that very text is there. */
+/* Appends a warning, escaped as error messages are. */
 int uz_warn(struct uz_notes *notes, struct uz_error *err, const char *fmt, ...) UZ_PRINTF(3, 4);
 
 /*
