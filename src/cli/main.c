@@ -158,7 +158,8 @@ static void tune_libc(void)
     mallopt(M_TRIM_THRESHOLD, 32 * 1024 * 1024);
 }
 
-/* As many open files as may be: opening a thousand shards again and again takes most of the time. */
+/* As many open files as may be: opening a thousand shards again and again takes most of the time.
+ */
 static void raise_file_limit(void)
 {
     struct rlimit limit;
