@@ -16,6 +16,7 @@
 #include <unzero/map.h>
 #include <unzero/names.h>
 #include <unzero/set.h>
+#include <unzero/universal.h>
 #include <unzero/verify.h>
 #include <unzero/version.h>
 

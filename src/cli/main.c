@@ -27,6 +27,7 @@ static const struct {
     {"get", "one tensor: its values, or what they are like", cmd_get},
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
     {"set", "a new checkpoint with other values of one tensor", cmd_set},
+    {"universal", "a checkpoint that DeepSpeed loads on any number of ranks", cmd_universal},
     {"verify", "tell whether a checkpoint is sound", cmd_verify},
 };
 
