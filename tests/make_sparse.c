@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes a ZeRO checkpoint of many ranks as sparse files: real metadata, data that is all holes. */
+/*
+ * Writes a ZeRO checkpoint of any number of ranks: real metadata, and data that is all holes, so
+ * that it can be huge; or, with --random, master weights whose values anyone can compute again.
+ */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -8,97 +11,81 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "made_checkpoint.h"
 #include "torch_writer.h"
 
-enum {
-    N_GROUPS = 2, /* parameters with weight decay, and those without */
-    STEPS = 1000,
-};
+enum { STEPS = 1000 };
 
-struct param {
-    char name[96];
-    unsigned ndim;
-    uint64_t shape[2];
-    uint64_t numel;
-};
-
-struct checkpoint {
-    uint64_t ranks, n_params;
-    int stage;
-    struct param *params;
-    uint64_t totals[N_GROUPS]; /* elements of each group */
-    char dir[2048];
-};
-
-static size_t group_of(const struct param *param)
-{
-    return param->ndim == 2 ? 0 : 1;
-}
-
-static uint64_t ceil_div(uint64_t n, uint64_t d)
-{
-    return n / d + (n % d != 0);
-}
-
-/* Elements of a rank's partition of a group, padding included. */
-static uint64_t part_size(const struct checkpoint *c, size_t group)
-{
-    uint64_t sum = 0;
-
-    if (c->stage != 3)
-        return 2 * ceil_div(c->totals[group], 2 * c->ranks);
-    for (size_t i = 0; i < c->n_params; i++)
-        if (group_of(&c->params[i]) == group)
-            sum += ceil_div(c->params[i].numel, c->ranks);
-    return sum;
-}
-
-/* Parameter number i of a Llama of width `hidden`. */
-static struct param make_param(uint64_t i, uint64_t n, uint64_t hidden)
+/* Parameter number i of a Llama of width `hidden`, as it is on each of tp tensor ranks. */
+static struct param make_param(const struct checkpoint *c, uint64_t i, uint64_t hidden)
 {
     static const struct {
         const char *name;
         uint64_t rows, columns; /* in eighths of the width; 0 columns: a vector */
+        int split;              /* as AutoTP does it */
     } layer[] = {
-        {"self_attn.q_proj.weight", 8, 8},         {"self_attn.k_proj.weight", 1, 8},
-        {"self_attn.v_proj.weight", 1, 8},         {"self_attn.o_proj.weight", 8, 8},
-        {"mlp.gate_proj.weight", 28, 8},           {"mlp.up_proj.weight", 28, 8},
-        {"mlp.down_proj.weight", 8, 28},           {"input_layernorm.weight", 8, 0},
-        {"post_attention_layernorm.weight", 8, 0},
+        {"self_attn.q_proj.weight", 8, 8, 0},
+        {"self_attn.k_proj.weight", 1, 8, 0},
+        {"self_attn.v_proj.weight", 1, 8, 0},
+        {"self_attn.o_proj.weight", 8, 8, 1},
+        {"mlp.gate_proj.weight", 28, 8, 0},
+        {"mlp.up_proj.weight", 28, 8, 0},
+        {"mlp.down_proj.weight", 8, 28, 1},
+        {"input_layernorm.weight", 8, 0, NOT_SPLIT},
+        {"post_attention_layernorm.weight", 8, 0, NOT_SPLIT},
     };
     const uint64_t per_layer = sizeof layer / sizeof(layer[0]);
-    struct param p = {.ndim = 2, .shape = {128256, hidden}};
+    struct param p = {.ndim = 2, .split = NOT_SPLIT, .whole = {c->vocabulary, hidden}};
 
     if (i == 0) {
         (void)snprintf(p.name, sizeof(p.name), "model.embed_tokens.weight");
-    } else if (i + 1 == n) {
+    } else if (i + 1 == c->n_params) {
         (void)snprintf(p.name, sizeof(p.name), "lm_head.weight");
+        p.split = 0;
     } else {
         size_t at = (size_t)((i - 1) % per_layer);
         (void)snprintf(p.name, sizeof(p.name), "model.layers.%" PRIu64 ".%s", (i - 1) / per_layer,
                        layer[at].name);
         p.ndim = layer[at].columns > 0 ? 2 : 1;
-        p.shape[0] = layer[at].rows * hidden / 8;
-        p.shape[1] = layer[at].columns * hidden / 8;
+        p.split = layer[at].split;
+        p.whole[0] = layer[at].rows * hidden / 8;
+        p.whole[1] = layer[at].columns * hidden / 8;
     }
+    p.shape[0] = p.whole[0] / (p.split == 0 ? c->tp : 1);
+    p.shape[1] = p.whole[1] / (p.split == 1 ? c->tp : 1);
     p.numel = p.shape[0] * (p.ndim == 2 ? p.shape[1] : 1);
     return p;
 }
 
-/* The width that makes the checkpoint at least `gib` GiB large. */
-static void make_model(struct checkpoint *c, uint64_t gib)
+/* Sets the model's width; returns how many elements it has on each tensor rank. */
+static uint64_t set_width(struct checkpoint *c, uint64_t hidden)
 {
-    uint64_t bytes_per_elem = c->stage == 3 ? 12 : 14, numel = 0;
+    uint64_t numel = 0;
+
+    c->totals[0] = c->totals[1] = 0;
+    for (uint64_t i = 0; i < c->n_params; i++) {
+        c->params[i] = make_param(c, i, hidden);
+        c->totals[group_of(&c->params[i])] += c->params[i].numel;
+        numel += c->params[i].numel;
+    }
+    return numel;
+}
+
+/* The given width, or that which makes the checkpoint at least `gib` GiB large. */
+static void make_model(struct checkpoint *c, uint64_t gib, uint64_t width)
+{
+    uint64_t bytes_per_elem = c->stage == 3 ? 12 : 14, step = 8 * c->tp;
 
     c->params = grow(NULL, c->n_params * sizeof *c->params);
-    for (uint64_t hidden = 8; numel * bytes_per_elem >> 30 < gib; hidden += 8) {
-        numel = c->totals[0] = c->totals[1] = 0;
-        for (uint64_t i = 0; i < c->n_params; i++) {
-            c->params[i] = make_param(i, c->n_params, hidden);
-            c->totals[group_of(&c->params[i])] += c->params[i].numel;
-            numel += c->params[i].numel;
-        }
+    if (width > 0) {
+        if (width % step != 0 || c->vocabulary % c->tp != 0)
+            die("the width must be a multiple of %" PRIu64 ", the vocabulary of %" PRIu64, step,
+                c->tp);
+        (void)set_width(c, width);
+        return;
     }
+    for (uint64_t hidden = step; set_width(c, hidden) * c->tp * bytes_per_elem >> 30 < gib;)
+        hidden += step;
 }
 
 static void ds_config(struct pickle *p, const struct checkpoint *c)
@@ -222,7 +209,7 @@ static void model_states(struct pickle *p, const struct checkpoint *c)
     pk_key_int(p, "global_steps", STEPS);
     pk_key_int(p, "global_samples", STEPS * 8 * c->ranks);
     pk_key_int(p, "dp_world_size", c->ranks);
-    pk_key_int(p, "mp_world_size", 1);
+    pk_key_int(p, "mp_world_size", c->tp);
     ds_config(p, c);
     pk_ops(p, "u.");
 }
@@ -334,8 +321,18 @@ static void alignment_paddings(struct pickle *p, const struct checkpoint *c)
     pk_ops(p, "e");
 }
 
+/* The storage of a rank's partition of a group. */
+static size_t master_storage(struct pickle *p, const struct checkpoint *c, struct part part)
+{
+    size_t storage = pk_new_storage(p, 4 * part_size(c, part.group), 0);
+
+    if (c->random)
+        pk_fill_storage(p, storage, fill_part, made_part(c, part));
+    return storage;
+}
+
 /* What only ZeRO 1 and 2 have: one partition of each group, its padding cut off. */
-static void partitions(struct pickle *p, const struct checkpoint *c, uint64_t rank)
+static void partitions(struct pickle *p, const struct checkpoint *c, uint64_t rank, uint64_t mp)
 {
     uint64_t paddings[N_GROUPS];
 
@@ -347,7 +344,9 @@ static void partitions(struct pickle *p, const struct checkpoint *c, uint64_t ra
         paddings[g] = end <= c->totals[g] ? 0 : end - c->totals[g];
         paddings[g] = paddings[g] < part ? paddings[g] : part;
         uint64_t numel = part - paddings[g];
-        pk_tensor(p, "torch\nFloatStorage\n", pk_new_storage(p, 4 * part, 0), part, 0, 1, &numel);
+        pk_tensor(p, "torch\nFloatStorage\n",
+                  master_storage(p, c, (struct part){.mp = mp, .rank = rank, .group = g}), part, 0,
+                  1, &numel);
     }
     pk_ops(p, "e");
     zero_stage(p, c);
@@ -375,7 +374,7 @@ static void partitions(struct pickle *p, const struct checkpoint *c, uint64_t ra
 }
 
 /* What only ZeRO 3 has: one flat group for each, wrapped as a tensor with attributes. */
-static void flat_groups(struct pickle *p, const uint64_t parts[N_GROUPS])
+static void flat_groups(struct pickle *p, const struct checkpoint *c, uint64_t rank, uint64_t mp)
 {
     pk_key(p, "fp32_flat_groups");
     pk_made(p, "]");
@@ -385,8 +384,10 @@ static void flat_groups(struct pickle *p, const uint64_t parts[N_GROUPS])
         pk_ops(p, "(");
         pk_global(p, REBUILD_TENSOR);
         pk_global(p, "torch\nTensor\n");
-        pk_tensor_args(p, "torch\nFloatStorage\n", pk_new_storage(p, 4 * parts[g], 0), parts[g], 0,
-                       1, &parts[g]);
+        uint64_t part = part_size(c, g);
+        pk_tensor_args(p, "torch\nFloatStorage\n",
+                       master_storage(p, c, (struct part){.mp = mp, .rank = rank, .group = g}),
+                       part, 0, 1, &part);
         pk_made(p, "}");
         pk_key(p, "ds_id");
         pk_text(p, g == 0 ? "0_299" : "300_499");
@@ -397,7 +398,7 @@ static void flat_groups(struct pickle *p, const uint64_t parts[N_GROUPS])
     pk_ops(p, "e");
 }
 
-static void optim_states(struct pickle *p, const struct checkpoint *c, uint64_t rank)
+static void optim_states(struct pickle *p, const struct checkpoint *c, uint64_t rank, uint64_t mp)
 {
     uint64_t parts[N_GROUPS];
 
@@ -421,32 +422,34 @@ static void optim_states(struct pickle *p, const struct checkpoint *c, uint64_t 
     adam_state(p, parts);
     pk_ops(p, "u");
     if (c->stage == 3)
-        flat_groups(p, parts);
+        flat_groups(p, c, rank, mp);
     else
-        partitions(p, c, rank);
+        partitions(p, c, rank, mp);
     pk_ops(p, "u");
     ds_config(p, c);
     pk_ops(p, "u.");
 }
 
-static void save_ranks(const struct checkpoint *c)
+/* The files of all data-parallel ranks of one tensor rank. */
+static void save_ranks(const struct checkpoint *c, uint64_t mp)
 {
     struct pickle p = {0};
-    char stem[64];
+    char stem[96];
 
     model_states(&p, c);
+    (void)snprintf(stem, sizeof stem, "mp_rank_%02" PRIu64 "_model_states", mp);
     for (uint64_t rank = 0; rank < (c->stage == 3 ? c->ranks : 1); rank++) {
-        if (c->stage == 3) {
-            (void)snprintf(stem, sizeof stem, "zero_pp_rank_%" PRIu64 "_mp_rank_00_model_states",
-                           rank);
-        }
-        torch_save(c->dir, c->stage == 3 ? stem : "mp_rank_00_model_states", &p);
+        if (c->stage == 3)
+            (void)snprintf(stem, sizeof stem,
+                           "zero_pp_rank_%" PRIu64 "_mp_rank_%02" PRIu64 "_model_states", rank, mp);
+        torch_save(c->dir, stem, &p);
     }
     pickle_free(&p);
     for (uint64_t rank = 0; rank < c->ranks; rank++) {
-        (void)snprintf(stem, sizeof stem, "bf16_zero_pp_rank_%" PRIu64 "_mp_rank_00_optim_states",
-                       rank);
-        optim_states(&p, c, rank);
+        (void)snprintf(stem, sizeof stem,
+                       "bf16_zero_pp_rank_%" PRIu64 "_mp_rank_%02" PRIu64 "_optim_states", rank,
+                       mp);
+        optim_states(&p, c, rank, mp);
         torch_save(c->dir, stem, &p);
         pickle_free(&p);
     }
@@ -484,19 +487,22 @@ static uint64_t number_of(const char *option, const char *digits, uint64_t least
     return value;
 }
 
+static const struct option options[] = {
+    {"ranks", required_argument, NULL, 'r'},    {"tensors", required_argument, NULL, 't'},
+    {"stage", required_argument, NULL, 's'},    {"gib", required_argument, NULL, 'g'},
+    {"width", required_argument, NULL, 'w'},    {"vocabulary", required_argument, NULL, 'v'},
+    {"tp", required_argument, NULL, 'p'},       {"random", no_argument, NULL, 'R'},
+    {"expected", required_argument, NULL, 'e'}, {NULL, 0, NULL, 0},
+};
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"ranks", required_argument, NULL, 'r'},
-        {"tensors", required_argument, NULL, 't'},
-        {"stage", required_argument, NULL, 's'},
-        {"gib", required_argument, NULL, 'g'},
-        {NULL, 0, NULL, 0},
-    };
-    struct checkpoint c = {.ranks = 1024, .n_params = 500, .stage = 2};
-    uint64_t gib = 100;
+    struct checkpoint c = {.ranks = 1024, .n_params = 500, .stage = 2, .tp = 1};
+    uint64_t gib = 100, width = 0;
+    const char *expected = NULL;
     int option;
 
+    c.vocabulary = 128256;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         if (option == 'r')
             c.ranks = number_of("ranks", optarg, 1, 1000000);
@@ -506,13 +512,28 @@ int main(int argc, char **argv)
             c.stage = (int)number_of("stage", optarg, 1, 3);
         else if (option == 'g')
             gib = number_of("gib", optarg, 1, 1000000);
+        else if (option == 'w')
+            width = number_of("width", optarg, 8, 1000000);
+        else if (option == 'v')
+            c.vocabulary = number_of("vocabulary", optarg, 1, 1000000);
+        else if (option == 'p')
+            c.tp = number_of("tp", optarg, 1, 64);
+        else if (option == 'R')
+            c.random = true;
+        else if (option == 'e')
+            expected = optarg;
         else
             return 2;
     if (optind + 1 != argc)
-        die("usage: make_sparse [--ranks N] [--tensors N] [--stage 1|2|3] [--gib N] OUT");
-    make_model(&c, gib);
+        die("usage: make_sparse [--ranks N] [--tensors N] [--stage 1|2|3] [--tp N]\n"
+            "                   [--gib N | --width N] [--vocabulary N]\n"
+            "                   [--random [--expected FILE.safetensors]] OUT");
+    make_model(&c, gib, width);
     make_dirs(&c, argv[optind]);
-    save_ranks(&c);
+    for (uint64_t mp = 0; mp < c.tp; mp++)
+        save_ranks(&c, mp);
+    if (expected != NULL)
+        write_expected(&c, expected);
     free(c.params);
     return 0;
 }

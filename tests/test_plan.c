@@ -165,6 +165,8 @@ static uint64_t mark_streams(const struct uz_plan *plan, unsigned char **marks)
     return n_wrong + (next != plan->n_stream_pieces) + (next_storage != plan->n_stream_storages);
 }
 
+enum { PAGE_NBYTES = 4096 }; /* where chunks begin, but for a file's first */
+
 static void check_plan(const struct uz_out *out, uint64_t chunk_nbytes)
 {
     struct uz_plan plan;
@@ -184,6 +186,7 @@ static void check_plan(const struct uz_out *out, uint64_t chunk_nbytes)
         bool first = i == plan.first_chunk[chunk.file];
         n_wrong += first && chunk.offset != out->files[chunk.file].head_nbytes;
         n_wrong += chunk.nbytes == 0 || chunk.nbytes > chunk_nbytes;
+        n_wrong += !first && chunk_nbytes % PAGE_NBYTES == 0 && chunk.offset % PAGE_NBYTES >= 8;
         n_wrong += mark_chunk(out, &chunk, marks[chunk.file]);
     }
     n_wrong += mark_streams(&plan, marks);

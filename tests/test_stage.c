@@ -27,6 +27,8 @@ static int fail_readdir_after = -1;
 static int flock_errno;
 static void (*before_flock)(void);
 static int pwrite_errno = ENOSPC;
+static int fail_fallocate_after = -1; /* this call and, unless EINTR, all after it fail */
+static int fallocate_errno;
 static unsigned n_injected;
 static bool no_space;
 
@@ -38,6 +40,10 @@ int __real_statvfs(const char *path, struct statvfs *fs);
 int __wrap_statvfs(const char *path, struct statvfs *fs);
 int __real_statvfs64(const char *path, struct statvfs *fs);
 int __wrap_statvfs64(const char *path, struct statvfs *fs);
+int __real_fallocate(int fd, int mode, off_t offset, off_t n);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t n);
+int __real_fallocate64(int fd, int mode, off64_t offset, off64_t n);
+int __wrap_fallocate64(int fd, int mode, off64_t offset, off64_t n);
 int __real_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to);
 struct dirent *__real_readdir(DIR *from);
@@ -73,6 +79,25 @@ ssize_t __wrap_pwrite64(int fd, const void *buf, size_t n, off_t offset)
     if (injected(&fail_pwrite_after, pwrite_errno))
         return -1;
     return __real_pwrite64(fd, buf, n > 100 ? 100 : n, offset);
+}
+
+static bool fallocate_fails(void)
+{
+    if (!injected(&fail_fallocate_after, fallocate_errno))
+        return false;
+    if (fallocate_errno == EINTR)
+        fail_fallocate_after = -1;
+    return true;
+}
+
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t n)
+{
+    return fallocate_fails() ? -1 : __real_fallocate(fd, mode, offset, n);
+}
+
+int __wrap_fallocate64(int fd, int mode, off64_t offset, off64_t n)
+{
+    return fallocate_fails() ? -1 : __real_fallocate64(fd, mode, offset, n);
 }
 
 int __wrap_statvfs(const char *path, struct statvfs *fs)
@@ -759,6 +784,36 @@ static void test_failed_writes(void)
     CHECK_EQ_I64(rc, UZ_OK);
 }
 
+/* Room for each file before the first byte is written; done without where there is no such call. */
+static void test_room_of_files(void)
+{
+    static const struct {
+        int error, rc;
+    } rows[] = {{ENOSPC, UZ_IO}, {EDQUOT, UZ_IO},     {EFBIG, UZ_IO},
+                {EINTR, UZ_OK},  {EOPNOTSUPP, UZ_OK}, {ENOSYS, UZ_OK}};
+    struct uz_out_file files[N_FILES];
+    const struct uz_out out = make_out(files, 2);
+    const struct uz_stage_options options = make_options(true);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct uz_error err;
+        fresh_dir("room");
+        fallocate_errno = rows[i].error;
+        fail_fallocate_after = 1; /* the first file has got its room */
+        n_injected = 0;
+        CHECK_EQ_I64(write_out(&out, &options, &err), rows[i].rc);
+        fail_fallocate_after = -1;
+        CHECK_EQ_U64(n_injected, 1);
+        CHECK(path_exists(dir) == (rows[i].rc == UZ_OK));
+        if (rows[i].rc < 0) {
+            CHECK_EQ_I64(err.sys_errno, rows[i].error);
+            CHECK(strstr(err.file, files[1].name) && strstr(err.message, " 6 bytes"));
+        } else {
+            for (size_t k = 0; k < 2; k++)
+                CHECK(holds(files[k].name, heads[k]));
+        }
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -780,6 +835,7 @@ int main(void)
         {"a listing that fails", test_failed_listing},
         {"slashes at the end", test_slashes},
         {"impossible targets", test_impossible_targets},
+        {"room for files", test_room_of_files},
         {"a link in the way", test_link_in_the_way},
         {"cancelling leaves nothing", test_cancel},
         {"failed writes leave nothing", test_failed_writes},

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libdeflate.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,7 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64 }; /* of a storage in its file */
+enum {
+    ALIGNMENT = 64,            /* of a storage in its file */
+    FILL_NBYTES = 1024 * 1024, /* made and written at a time */
+};
 
 #define ZIP_MAX32 UINT64_C(0xffffffff)
 
@@ -56,22 +60,10 @@ static void put_le(struct bytes *b, uint64_t number, unsigned n_bytes)
     put(b, raw, n_bytes);
 }
 
-static uint32_t crc32_of(const uint8_t *data, size_t nbytes)
-{
-    uint32_t table[256], crc = UINT32_MAX;
-
-    for (uint32_t i = 0; i < 256; i++) {
-        table[i] = i;
-        for (int bit = 0; bit < 8; bit++)
-            table[i] = (table[i] >> 1) ^ (table[i] & 1 ? UINT32_C(0xedb88320) : 0);
-    }
-    for (size_t i = 0; i < nbytes; i++)
-        crc = (crc >> 8) ^ table[(crc ^ data[i]) & 0xff];
-    return ~crc;
-}
-
 void pickle_free(struct pickle *p)
 {
+    for (size_t i = 0; i < p->n_storages; i++)
+        free(p->storages[i].cookie);
     free(p->b.data);
     free(p->storages);
     memset(p, 0, sizeof *p);
@@ -226,8 +218,14 @@ size_t pk_new_storage(struct pickle *p, uint64_t nbytes, float value)
         p->cap_storages = 2 * p->cap_storages + 16;
         p->storages = grow(p->storages, p->cap_storages * sizeof *p->storages);
     }
-    p->storages[p->n_storages] = (struct storage){nbytes, value};
+    p->storages[p->n_storages] = (struct storage){.nbytes = nbytes, .value = value};
     return p->n_storages++;
+}
+
+void pk_fill_storage(struct pickle *p, size_t storage, fill_fn fill, void *cookie)
+{
+    p->storages[storage].fill = fill;
+    p->storages[storage].cookie = cookie;
 }
 
 void pk_tensor_args(struct pickle *p, const char *class, size_t storage, uint64_t storage_numel,
@@ -361,30 +359,58 @@ static void zip_local_header(struct zip *z, const char *name, uint64_t nbytes, b
     free(extra.data);
 }
 
-/* Adds ROOT/entry; without data it is a hole, whose CRC is left 0. */
-static void zip_add(struct zip *z, const char *entry, const void *data, uint64_t nbytes)
+/* Makes and writes a storage; gives its CRC. */
+static uint32_t zip_fill(struct zip *z, const struct storage *s)
+{
+    static unsigned char block[FILL_NBYTES];
+    uint32_t crc = 0;
+
+    for (uint64_t done = 0; done < s->nbytes;) {
+        size_t n = s->nbytes - done < FILL_NBYTES ? (size_t)(s->nbytes - done) : FILL_NBYTES;
+        s->fill(block, s->cookie, done, n);
+        crc = libdeflate_crc32(crc, block, n);
+        put(&z->pending, block, n);
+        zip_flush(z);
+        done += n;
+    }
+    return crc;
+}
+
+/* Adds ROOT/entry with the contents of a storage. A hole's CRC is left 0. */
+static void zip_add_storage(struct zip *z, const char *entry, const struct storage *s)
 {
     char name[256];
     bool zip64;
     uint64_t offset = zip_pos(z);
-    uint32_t crc = data != NULL ? crc32_of(data, (size_t)nbytes) : 0;
+    uint32_t crc = 0;
 
     (void)snprintf(name, sizeof name, "%s/%s", z->root, entry);
-    zip_local_header(z, name, nbytes, &zip64);
-    if (data != NULL) {
-        put(&z->pending, data, (size_t)nbytes);
-    } else if (nbytes > 0) {
+    zip_local_header(z, name, s->nbytes, &zip64);
+    if (s->fill != NULL) {
+        crc = zip_fill(z, s);
+    } else if (s->nbytes > 0) {
         zip_flush(z);
-        z->flushed += nbytes;
+        z->flushed += s->nbytes;
     }
-    if (nbytes > 0) {
+    if (s->nbytes > 0) {
         put(&z->pending, "PK\7\10", 4);
         put_le(&z->pending, crc, 4);
-        put_le(&z->pending, nbytes, zip64 ? 8 : 4);
-        put_le(&z->pending, nbytes, zip64 ? 8 : 4);
+        put_le(&z->pending, s->nbytes, zip64 ? 8 : 4);
+        put_le(&z->pending, s->nbytes, zip64 ? 8 : 4);
     }
-    zip_directory_record(z, name, nbytes, crc, offset);
+    zip_directory_record(z, name, s->nbytes, crc, offset);
     z->n_entries++;
+}
+
+static void copy_bytes(void *data, const void *cookie, uint64_t first, size_t nbytes)
+{
+    memcpy(data, (const char *)cookie + first, nbytes);
+}
+
+static void zip_add(struct zip *z, const char *entry, void *data, uint64_t nbytes)
+{
+    zip_add_storage(z, entry,
+                    &(struct storage){.nbytes = nbytes, .fill = copy_bytes, .cookie = data});
 }
 
 /* The directory and both kinds of end record. */
@@ -431,15 +457,18 @@ void torch_save(const char *dir, const char *stem, const struct pickle *p)
     if (z.fd < 0)
         die("%s: cannot be made: %s", path, strerror(errno));
     zip_add(&z, "data.pkl", p->b.data, p->b.n);
-    zip_add(&z, ".format_version", "1", 1);
-    zip_add(&z, ".storage_alignment", "64", 2);
-    zip_add(&z, "byteorder", "little", 6);
+    zip_add(&z, ".format_version", (char[]){"1"}, 1);
+    zip_add(&z, ".storage_alignment", (char[]){"64"}, 2);
+    zip_add(&z, "byteorder", (char[]){"little"}, 6);
     for (size_t i = 0; i < p->n_storages; i++) {
-        const struct storage *s = &p->storages[i];
+        struct storage *s = &p->storages[i];
         (void)snprintf(entry, sizeof entry, "data/%zu", i);
-        zip_add(&z, entry, s->nbytes == 4 ? &s->value : NULL, s->nbytes);
+        if (s->nbytes == sizeof(s->value) && s->fill == NULL)
+            zip_add(&z, entry, &s->value, s->nbytes);
+        else
+            zip_add_storage(&z, entry, s);
     }
-    zip_add(&z, "version", "3\n", 2);
-    zip_add(&z, ".data/serialization_id", "0123456789012345678901234567890123456789", 40);
+    zip_add(&z, "version", (char[]){"3\n"}, 2);
+    zip_add(&z, ".data/serialization_id", (char[]){"0123456789012345678901234567890123456789"}, 40);
     zip_finish(&z);
 }

@@ -15,9 +15,14 @@ struct bytes {
     size_t n, cap;
 };
 
+/* Makes bytes [first, first + nbytes) of a storage. */
+typedef void (*fill_fn)(void *data, const void *cookie, uint64_t first, size_t nbytes);
+
 struct storage {
     uint64_t nbytes;
-    float value; /* content of a storage of four bytes; others are holes */
+    float value;  /* content of a storage of four bytes */
+    fill_fn fill; /* of others, which are holes if there is none */
+    void *cookie; /* of `fill`; malloc'ed */
 };
 
 enum { MAX_WORDS = 256 };
@@ -62,6 +67,9 @@ void pk_tuple_of(struct pickle *p, unsigned ndim, const uint64_t *numbers);
 
 /* Gives the key of a new storage. */
 size_t pk_new_storage(struct pickle *p, uint64_t nbytes, float value);
+
+/* Says what is in a storage; takes over the cookie, which free() will give back. */
+void pk_fill_storage(struct pickle *p, size_t storage, fill_fn fill, void *cookie);
 
 #define REBUILD_TENSOR "torch._utils\n_rebuild_tensor_v2\n"
 

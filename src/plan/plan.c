@@ -20,6 +20,25 @@ static uint64_t data_nbytes(const struct uz_out *out, const struct uz_out_file *
     return target_end(&out->targets[file->first_target + file->n_targets - 1]) - file->head_nbytes;
 }
 
+/*
+ * By how much the first chunk of a file is shorter than the others, so that these begin at the
+ * beginning of a page of the file (or, if elements do not, a few bytes behind it): the system then
+ * works with whole pages.
+ */
+static uint64_t lead_nbytes(const struct uz_out_file *file, uint64_t chunk_nbytes)
+{
+    enum { PAGE_NBYTES = 4096, LARGEST_ELEM = 8 };
+    uint64_t align = chunk_nbytes < PAGE_NBYTES ? chunk_nbytes : PAGE_NBYTES;
+    return file->head_nbytes % align / LARGEST_ELEM * LARGEST_ELEM;
+}
+
+static uint64_t count_chunks(const struct uz_out *out, const struct uz_out_file *file,
+                             uint64_t chunk_nbytes)
+{
+    uint64_t data = data_nbytes(out, file);
+    return data == 0 ? 0 : (data - 1 + lead_nbytes(file, chunk_nbytes)) / chunk_nbytes + 1;
+}
+
 int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const struct uz_out *out,
                   uint64_t chunk_nbytes, struct uz_error *err)
 {
@@ -27,11 +46,9 @@ int uz_plan_build(struct uz_plan *plan, const struct uz_model *model, const stru
     UZ_TRY(uz_check_pieces(model, err));
     UZ_TRY(
         uz_alloc(&plan->first_chunk, (uint64_t)out->n_files + 1, sizeof *plan->first_chunk, err));
-    for (size_t i = 0; i < out->n_files; i++) {
-        uint64_t data = data_nbytes(out, &out->files[i]);
+    for (size_t i = 0; i < out->n_files; i++)
         plan->first_chunk[i + 1] =
-            plan->first_chunk[i] + data / chunk_nbytes + (data % chunk_nbytes != 0);
-    }
+            plan->first_chunk[i] + count_chunks(out, &out->files[i], chunk_nbytes);
     plan->n_chunks = plan->first_chunk[out->n_files];
     plan->nbytes = out->data_nbytes;
     return uz_plan_streams(plan, err);
@@ -143,16 +160,24 @@ static int add_span(const struct uz_plan *plan, struct uz_chunk *chunk, size_t i
     return UZ_OK;
 }
 
+/* Where the chunk lies in its file. */
+static void place_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *chunk)
+{
+    const struct uz_out_file *file = &plan->out->files[chunk->file];
+    uint64_t lead = lead_nbytes(file, plan->chunk_nbytes), data = data_nbytes(plan->out, file);
+    uint64_t begin = (index - plan->first_chunk[chunk->file]) * plan->chunk_nbytes;
+    uint64_t end = begin + plan->chunk_nbytes - lead;
+    begin -= begin > 0 ? lead : 0;
+    chunk->offset = file->head_nbytes + begin;
+    chunk->nbytes = (end < data ? end : data) - begin;
+}
+
 int uz_plan_chunk(const struct uz_plan *plan, uint64_t index, struct uz_chunk *chunk,
                   struct uz_error *err)
 {
     chunk->file = file_of_chunk(plan, index);
     const struct uz_out_file *file = &plan->out->files[chunk->file];
-    uint64_t begin = (index - plan->first_chunk[chunk->file]) * plan->chunk_nbytes;
-    chunk->offset = file->head_nbytes + begin;
-    chunk->nbytes = data_nbytes(plan->out, file) - begin;
-    if (chunk->nbytes > plan->chunk_nbytes)
-        chunk->nbytes = plan->chunk_nbytes;
+    place_chunk(plan, index, chunk);
     chunk->copies.n = 0;
     chunk->n_means = 0;
     chunk->n_spans = 0;

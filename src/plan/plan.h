@@ -13,7 +13,8 @@
 
 /*
  * Work is divided by output: what lies in each file between its head and the end of its last target
- * is cut into chunks of chunk_nbytes. What must be read for a chunk is computed when the chunk is
+ * is cut into chunks of chunk_nbytes, the first of a file shorter, so that the others begin with a
+ * page of the file. What must be read for a chunk is computed when the chunk is
  * worked on, so a plan's size depends on the numbers of tensors, pieces and files, not on bytes.
  *
  * Targets that draw on a storage which can't be read at any place (in a compressed zip entry or a

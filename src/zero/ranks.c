@@ -279,21 +279,3 @@ int uz_reading_join_frozen(struct uz_reading *r, struct uz_error *err)
     ranks.model_files = r->model_files;
     return uz_join_frozen(r->model, &r->frozen, &ranks, err);
 }
-
-void uz_reading_free(struct uz_reading *r)
-{
-    uz_experts_free(&r->experts);
-    uz_params_free(&r->params);
-    if (r->has_shapes)
-        uz_model_free(&r->shapes);
-    for (uint64_t rank = 0; r->shards && rank < r->world; rank++)
-        uz_optim_shard_free(&r->shards[rank]);
-    for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)
-        free(r->frozen_slices[rank]);
-    free(r->frozen_slices);
-    free(r->shards);
-    free(r->optim_files);
-    free(r->model_files);
-    free(r->metadata);
-    free(r->buffers);
-}

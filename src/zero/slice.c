@@ -214,16 +214,3 @@ int uz_reading_open(struct uz_reading *r, struct uz_error *err)
     uz_torch_close(file);
     return rc;
 }
-
-void uz_reading_note_state(struct uz_reading *r, const char *name, size_t nbytes)
-{
-    char shown[128];
-    size_t used = strlen(r->seen_states);
-    uz_printable(shown, sizeof shown, name, nbytes);
-    const char *at = strstr(r->seen_states, shown);
-    size_t n = strlen(shown);
-    for (; at; at = strstr(at + n, shown)) /* whole names only: exp_avg is a part of exp_avg_sq */
-        if ((at == r->seen_states || at[-1] == ' ') && (at[n] == ',' || at[n] == '\0'))
-            return;
-    snprintf(r->seen_states + used, sizeof r->seen_states - used, "%s%s", used ? ", " : "", shown);
-}
