@@ -123,20 +123,6 @@ static int make_dirs(char *path, size_t from, struct uz_error *err)
     return rc;
 }
 
-static int create_file(const char *path, uint64_t nbytes, struct uz_error *err)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return uz_fail_errno(err, errno, path, "cannot be made");
-    int rc = UZ_OK;
-    if (ftruncate(fd, (off_t)nbytes) < 0)
-        rc = uz_fail_errno(err, errno, path, "cannot get its size of %llu bytes",
-                           (unsigned long long)nbytes);
-    if (close(fd) < 0 && rc == UZ_OK)
-        rc = uz_fail_errno(err, errno, path, "cannot be closed");
-    return rc;
-}
-
 /* True if two paths lie in one folder. */
 static bool same_dir(const char *a, const char *b)
 {
@@ -153,7 +139,7 @@ static int make_files(struct uz_tree *tree, const struct uz_out *out, char **pat
             return uz_fail_nomem(err, strlen(out->files[i].name));
         if (i == 0 || !same_dir(paths[i - 1], paths[i]))
             UZ_TRY(make_dirs(paths[i], strlen(tree->staging) + 1, err));
-        UZ_TRY(create_file(paths[i], out->files[i].nbytes, err));
+        UZ_TRY(uz_create_file(paths[i], out->files[i].nbytes, err));
     }
     return UZ_OK;
 }

@@ -125,8 +125,8 @@ const struct uz_node *uz_make_global(struct uz_maker *maker, const char *module,
     if (!node || !copy_text(maker, &node->u.global.module, module, strlen(module)) ||
         !copy_text(maker, &node->u.global.name, name, strlen(name)))
         return &failed;
-    maker->status = uz_reserve(&maker->globals, &maker->cap_globals,
-                               (uint64_t)maker->n_globals + 1, sizeof(struct uz_node *), NULL);
+    maker->status = uz_reserve(&maker->globals, &maker->cap_globals, (uint64_t)maker->n_globals + 1,
+                               sizeof(struct uz_node *), NULL);
     if (maker->status < 0)
         return &failed;
     maker->globals[maker->n_globals++] = node;
@@ -309,8 +309,8 @@ const struct uz_node *uz_make_storage(struct uz_maker *maker, enum uz_dtype dtyp
         return NULL;
     (void)snprintf(text, sizeof text, "%" PRIu64, key);
     const struct uz_node *const id[] = {
-        uz_make_str(maker, "storage"), uz_make_global(maker, "torch", class_name),
-        uz_make_str(maker, text),      uz_make_str(maker, "cpu"),
+        uz_make_str(maker, "storage"),      uz_make_global(maker, "torch", class_name),
+        uz_make_str(maker, text),           uz_make_str(maker, "cpu"),
         uz_make_int(maker, (int64_t)numel),
     };
     return uz_make_persid(maker, uz_make_tuple(maker, sizeof id / sizeof id[0], id));

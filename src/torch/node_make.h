@@ -72,7 +72,8 @@ const struct uz_node *uz_make_new(struct uz_maker *maker, const struct uz_node *
 /* torch.Size of these sizes. */
 const struct uz_node *uz_make_size(struct uz_maker *maker, unsigned ndim, const uint64_t *shape);
 
-/* A persistent id that is a tuple. Nodes that are made have no opcode (0), which tells them apart. */
+/* A persistent id that is a tuple. Nodes that are made have no opcode (0), which tells them apart.
+ */
 const struct uz_node *uz_make_persid(struct uz_maker *maker, const struct uz_node *id);
 
 /*

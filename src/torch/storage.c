@@ -147,8 +147,7 @@ static int read_id(const struct uz_torch_file *file, const struct site *site,
  * view is a part of the storage that is in the file.
  */
 static int read_part(const struct uz_torch_file *file, const struct site *site,
-                     const struct uz_seq *id, struct uz_storage_ref *ref,
-                     struct uz_error *err)
+                     const struct uz_seq *id, struct uz_storage_ref *ref, struct uz_error *err)
 {
     ref->first = 0;
     if (id->n < 6 || uz_node_is_none(id->items[5]))
@@ -156,7 +155,8 @@ static int read_part(const struct uz_torch_file *file, const struct site *site,
     const struct uz_seq *view = uz_node_list(id->items[5]);
     uint64_t first, n_elems;
     if (!view || view->n != 3 || !uz_node_u64(view->items[1], &first) ||
-        !uz_node_u64(view->items[2], &n_elems) || first > ref->numel || n_elems > ref->numel - first)
+        !uz_node_u64(view->items[2], &n_elems) || first > ref->numel ||
+        n_elems > ref->numel - first)
         return fail_tensor(file, site->node, site->what, UZ_CORRUPT, err,
                            "its storage is no proper view of another storage");
     ref->first = first * ref->itemsize;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "torch/file_impl.h"
+#include "torch/storage_class.h"
 #include "torch/tensor_impl.h"
 
 /* Wrappers around one tensor: a parameter in a subclass in ... two occur. */
@@ -231,18 +232,22 @@ static int check_bounds(const struct uz_torch_file *file, const struct call *cal
     return UZ_OK;
 }
 
-/* An untyped storage without a dtype, or one whose elements are no plain numbers. */
-static int fail_storage_class(const struct uz_torch_file *file, const struct call *call,
-                              const struct uz_storage_ref *ref, struct uz_error *err)
+/* Storages whose elements are no plain numbers are refused before their sizes are looked at. */
+static int check_class(const struct uz_torch_file *file, const struct call *call,
+                       const struct uz_node *storage, struct uz_error *err)
 {
+    const struct uz_seq *id =
+        storage->kind == UZ_NODE_PERSID ? uz_node_list(storage->u.persid) : NULL;
     char kind[300];
-    if (uz_node_is_global(ref->class_node, "torch", "UntypedStorage") ||
-        uz_node_is_global(ref->class_node, "torch.storage", "UntypedStorage"))
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "an untyped storage, and no dtype");
-    return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
-                       "unknown storage class %s",
-                       uz_node_describe(ref->class_node, kind, sizeof kind));
+    bool plain;
+    if (!id || id->n < 2)
+        return UZ_OK; /* no storage at all, which is found when it is resolved */
+    (void)uz_storage_class_dtype(id->items[1], &plain);
+    if (!plain)
+        return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
+                           "unknown storage class %s",
+                           uz_node_describe(id->items[1], kind, sizeof kind));
+    return UZ_OK;
 }
 
 int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, const char *what,
@@ -261,11 +266,13 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
         UZ_TRY(read_dtype(file, &call, args[rebuild->dtype_at], &v.dtype, err));
     if (rebuild->metadata_at && rebuild->metadata_at < call.args->n)
         UZ_TRY(check_metadata(file, &call, args[rebuild->metadata_at], err));
+    UZ_TRY(check_class(file, &call, args[0], err));
     UZ_TRY(uz_torch_storage(file, args[0], what, &ref, err));
     if (v.dtype == UZ_DTYPE_INVALID)
         v.dtype = ref.dtype;
     if (v.dtype == UZ_DTYPE_INVALID)
-        return fail_storage_class(file, &call, &ref, err);
+        return fail_tensor(file, call.node, what, UZ_CORRUPT, err,
+                           "an untyped storage, and no dtype");
     v.storage = ref.storage;
     if (args[1]->kind != UZ_NODE_INT || !uz_node_u64(args[1], &v.first))
         return fail_tensor(file, call.node, what, UZ_CORRUPT, err, "its offset is no offset");
