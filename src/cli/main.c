@@ -69,6 +69,14 @@ static command_fn find_command(const char *name)
     return NULL;
 }
 
+/* No command's table of options was looked at yet. */
+static void look_for_json(char **argv)
+{
+    for (; *argv && strcmp(*argv, "--") != 0; argv++)
+        if (!strcmp(*argv, "--json"))
+            message_usage_as_json();
+}
+
 static int refuse_command(const char *name)
 {
     const char *best = suggest_better(name, NULL, "help");
@@ -107,8 +115,10 @@ static int dispatch(int argc, char **argv)
         print_help();
     else if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
         print_version();
-    else
+    else {
+        look_for_json(argv + 1);
         return refuse_command(argv[1]);
+    }
     return EXIT_DONE;
 }
 

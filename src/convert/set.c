@@ -174,7 +174,7 @@ static int plan(struct uz_setting *job, const char *values, struct uz_error *err
     UZ_TRY(check_values(job, values, err));
     UZ_TRY(mark_changed(job, err));
     const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
-    job->summary.tag = job->zero.tag;
+    job->summary.source = uz_zero_source(&job->zero);
     job->summary.stored_name = tensor->name;
     job->summary.n_elems = tensor->numel;
     job->summary.lp_updated = tensor->lp != UZ_NONE;
