@@ -135,9 +135,6 @@ static int read_arguments(struct request *request, int argc, char **argv)
         return message_usage(command.name, "OUT is missing: which folder should be made?");
     if (n > 2)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 2]);
-    if (request->options.input.source == UZ_SOURCE_LP)
-        return message_usage(command.name,
-                             "--source lp: the model states hold no optimizer states");
     request->checkpoint = argv[optind];
     request->out = argv[optind + 1];
     return 0;

@@ -26,6 +26,7 @@ static const struct {
     {"inspect", "say what a checkpoint or weight file is", cmd_inspect},
     {"get", "one tensor: its values, or what they are like", cmd_get},
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
+    {"reshard", "ZeRO shards for another number of ranks or stage", cmd_reshard},
     {"set", "a new checkpoint with other values of one tensor", cmd_set},
     {"universal", "a checkpoint that DeepSpeed loads on any number of ranks", cmd_universal},
     {"verify", "tell whether a checkpoint is sound", cmd_verify},

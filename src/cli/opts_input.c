@@ -217,6 +217,17 @@ static const struct opts_row write_rows[] = {
      "none: when the system likes"},
 };
 
+/* For a folder that must be new there is nothing to replace. */
+static const struct opts_row new_rows[] = {
+    {'n', "dry-run", NULL,
+     "check all metadata, tell what would be written,\n"
+     "write nothing"},
+    {WRITE_SYNC, "sync", "WHEN",
+     "full (default): all is on the disk at the end\n"
+     "data: it is on the disk before it has its name\n"
+     "none: when the system likes"},
+};
+
 static const struct opts_word syncs[] = {
     {"none", UZ_DURABLE_NONE},
     {"data", UZ_DURABLE_DATA},
@@ -239,6 +250,9 @@ static int take_write(void *to, const struct opts_command *command, int id, cons
     }
     return rc;
 }
+
+const struct opts_group opts_new_group = {
+    .rows = new_rows, .n_rows = N_ITEMS(new_rows), .take = take_write};
 
 const struct opts_group opts_write_group = {
     .rows = write_rows,

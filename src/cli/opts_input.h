@@ -53,6 +53,9 @@ struct opts_write {
 
 extern const struct opts_group opts_write_group;
 
+/* --sync, --dry-run: commands whose output is a new folder. */
+extern const struct opts_group opts_new_group;
+
 /* --max-memory: commands that run the engine. */
 struct opts_memory {
     uint64_t max_nbytes; /* 0: no bound */

@@ -232,9 +232,10 @@ static int check_bounds(const struct uz_torch_file *file, const struct call *cal
     return UZ_OK;
 }
 
-/* Storages whose elements are no plain numbers are refused before their sizes are looked at. */
+/* Storages whose elements are no plain numbers, or of no known type, are refused before their sizes
+ * are looked at. */
 static int check_class(const struct uz_torch_file *file, const struct call *call,
-                       const struct uz_node *storage, struct uz_error *err)
+                       const struct uz_node *storage, enum uz_dtype dtype, struct uz_error *err)
 {
     const struct uz_seq *id =
         storage->kind == UZ_NODE_PERSID ? uz_node_list(storage->u.persid) : NULL;
@@ -242,7 +243,10 @@ static int check_class(const struct uz_torch_file *file, const struct call *call
     bool plain;
     if (!id || id->n < 2)
         return UZ_OK; /* no storage at all, which is found when it is resolved */
-    (void)uz_storage_class_dtype(id->items[1], &plain);
+    enum uz_dtype of_class = uz_storage_class_dtype(id->items[1], &plain);
+    if (plain && of_class == UZ_DTYPE_INVALID && dtype == UZ_DTYPE_INVALID)
+        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
+                           "an untyped storage, and no dtype");
     if (!plain)
         return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
                            "unknown storage class %s",
@@ -266,13 +270,10 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
         UZ_TRY(read_dtype(file, &call, args[rebuild->dtype_at], &v.dtype, err));
     if (rebuild->metadata_at && rebuild->metadata_at < call.args->n)
         UZ_TRY(check_metadata(file, &call, args[rebuild->metadata_at], err));
-    UZ_TRY(check_class(file, &call, args[0], err));
+    UZ_TRY(check_class(file, &call, args[0], v.dtype, err));
     UZ_TRY(uz_torch_storage(file, args[0], what, &ref, err));
     if (v.dtype == UZ_DTYPE_INVALID)
         v.dtype = ref.dtype;
-    if (v.dtype == UZ_DTYPE_INVALID)
-        return fail_tensor(file, call.node, what, UZ_CORRUPT, err,
-                           "an untyped storage, and no dtype");
     v.storage = ref.storage;
     if (args[1]->kind != UZ_NODE_INT || !uz_node_u64(args[1], &v.first))
         return fail_tensor(file, call.node, what, UZ_CORRUPT, err, "its offset is no offset");

@@ -35,7 +35,5 @@ expect 2 "$UNZERO" universal "$TINY" 2>err
 has err 'OUT is missing'
 expect 2 "$UNZERO" universal "$TINY" a b 2>err
 has err 'one argument too many'
-expect 2 "$UNZERO" universal --source lp "$TINY" out 2>err
-has err 'hold no optimizer states'
 expect 2 "$UNZERO" universal --dialect both "$TINY" out 2>err
 has err 'any'
