@@ -29,6 +29,7 @@ static const struct {
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
     {"reshard", "ZeRO shards for another number of ranks or stage", cmd_reshard},
     {"set", "a new checkpoint with other values of one tensor", cmd_set},
+    {"universal", "a checkpoint that DeepSpeed loads on any number of ranks", cmd_universal},
     {"verify", "tell whether a checkpoint is sound", cmd_verify},
 };
 
