@@ -31,10 +31,12 @@ static bool load_files(struct subject *s)
 
 static void tell_files_apart(struct subject *s)
 {
-    s->model = s->optim0 = s->optim1 = -1;
+    s->model = s->expert = s->optim0 = s->optim1 = -1;
     for (size_t i = 0; i < s->n_files; i++) {
         const char *name = s->files[i].name;
-        if (strstr(name, "_model_states")) {
+        if (!strncmp(name, "layer_", 6)) {
+            s->expert = strstr(name, "_expert_") ? (int)i : s->expert;
+        } else if (strstr(name, "_model_states")) {
             s->is_stage3 |= strstr(name, "zero_pp_rank") != NULL;
             s->model = s->model < 0 ? (int)i : s->model;
         } else if (strstr(name, "zero_pp_rank_0_mp_rank_00_optim")) {

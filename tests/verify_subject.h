@@ -25,7 +25,7 @@ struct subject {
     char root[PATH_NBYTES], dir[PATH_NBYTES], latest[PATH_NBYTES];
     struct subject_file files[SUBJECT_MAX_FILES]; /* of the tag folder, by name */
     size_t n_files;
-    int model, optim0, optim1; /* places of files; -1: there is none */
+    int model, expert, optim0, optim1; /* places of files; -1: there is none */
     bool is_stage3, has_copies;
     const char *blamed[SUBJECT_MAX_BLAMED]; /* names; a finding must be about one of them */
 };

@@ -15,7 +15,9 @@
 #include <unzero/linkage.h>
 #include <unzero/map.h>
 #include <unzero/names.h>
+#include <unzero/reshard.h>
 #include <unzero/set.h>
+#include <unzero/universal.h>
 #include <unzero/verify.h>
 #include <unzero/version.h>
 

@@ -39,7 +39,8 @@ struct uz_finding {
 /** What to look at; start from uz_verify_options_default. */
 struct uz_verify_options {
     struct uz_input_options input;
-    bool data; /**< read all bytes, too: checksums and values; default false */
+    bool data;               /**< read all bytes, too: checksums and values; default false */
+    const char *scratch_dir; /**< for storages that are compressed; default "/tmp" */
 };
 
 /** What was looked at, and all that was found, sorted by severity, code and file. */
@@ -53,6 +54,7 @@ struct uz_verify_report {
     uint64_t file_nbytes; /**< of these */
     uint64_t n_tensors;   /**< views that were found in them */
     bool joined;          /**< the shards were joined in whole as a conversion would */
+    bool fully_checked;   /**< no finding tells of something that could not be looked at */
     /** With `data`: bytes that fit their checksums, elements that were looked at, and elements
      * that were compared with their low-precision copy. */
     uint64_t n_checked_nbytes, n_values, n_compared;

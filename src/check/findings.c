@@ -121,6 +121,17 @@ bool uz_findings_reach(struct uz_findings *findings, enum uz_severity severity)
     return reached;
 }
 
+bool uz_findings_whole(struct uz_findings *findings)
+{
+    bool whole = true;
+    pthread_mutex_lock(&findings->lock);
+    for (size_t i = 0; i < findings->n && whole; i++)
+        whole = strcmp(findings->items[i].code, table[UZ_FIND_NOT_CHECKED].code) != 0 &&
+                strcmp(findings->items[i].code, table[UZ_FIND_UNSUPPORTED].code) != 0;
+    pthread_mutex_unlock(&findings->lock);
+    return whole;
+}
+
 bool uz_findings_blame(struct uz_findings *findings, const char *file)
 {
     bool blamed = false;

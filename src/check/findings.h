@@ -57,6 +57,9 @@ int uz_find_failure(struct uz_findings *findings, enum uz_find what, const struc
 /* True if there is a finding of that severity or above. */
 bool uz_findings_reach(struct uz_findings *findings, enum uz_severity severity);
 
+/* False if there is a finding that something could not be looked at. */
+bool uz_findings_whole(struct uz_findings *findings);
+
 /* True if there is a finding of severity ERROR about the file. */
 bool uz_findings_blame(struct uz_findings *findings, const char *file);
 

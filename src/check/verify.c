@@ -6,12 +6,8 @@
 #include <string.h>
 
 #include "base/parallel.h"
-#include "check/replicas.h"
 #include "check/verify_run.h"
 #include "input/kind.h"
-#include "zero/read.h"
-
-enum { REPLICA_NBYTES = 1024 * 1024 }; /* compared at a time */
 
 struct uz_verification {
     struct uz_verify_run run;
@@ -22,52 +18,7 @@ void uz_verify_options_default(struct uz_verify_options *options)
 {
     *options = (struct uz_verify_options){0};
     uz_input_options_default(&options->input);
-}
-
-/*
- * The reader that conversions use must be content, too: it proves that each tensor is covered
- * exactly. What it says of a layout it does not join is a note.
- */
-/* Whether ranks that hold the same elements hold the same values; not where they are compressed. */
-static int compare_replicas(struct uz_verify_run *run, const struct uz_model *model,
-                            struct uz_error *err)
-{
-    struct uz_error why = {0};
-    struct uz_where where = UZ_NOWHERE;
-    if (!run->options->data || uz_model_is_packed(model))
-        return UZ_OK;
-    int rc = uz_check_replicas(model, run->threads, REPLICA_NBYTES, &why);
-    where.file = run->dir;
-    if (rc == UZ_MISMATCH)
-        return uz_find(&run->findings, UZ_FIND_REPLICAS_DIFFER, &where, err, "%s", why.message);
-    return rc < 0 ? uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err) : UZ_OK;
-}
-
-static int join(struct uz_verify_run *run, struct uz_error *err)
-{
-    struct uz_zero_options options = {.input = run->options->input};
-    struct uz_model model;
-    struct uz_zero_info info = {0};
-    struct uz_notes notes = {0};
-    struct uz_error why = {0};
-    struct uz_where where = UZ_NOWHERE;
-    options.input.strict = false;
-    options.input.source = UZ_SOURCE_MASTERS;
-    options.input.threads = run->threads;
-    options.input.tag = NULL;
-    int rc = uz_zero_read(run->dir, &options, &model, &info, &notes, &why);
-    run->joined = rc == UZ_OK;
-    uz_zero_info_free(&info);
-    uz_notes_free(&notes);
-    if (rc == UZ_OK) {
-        rc = compare_replicas(run, &model, err);
-        uz_model_free(&model);
-        return rc;
-    }
-    where.file = *why.file ? why.file : run->dir;
-    if (rc == UZ_UNSUPPORTED)
-        return uz_find(&run->findings, UZ_FIND_UNSUPPORTED, &where, err, "%s", why.message);
-    return uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err);
+    options->scratch_dir = "/tmp";
 }
 
 /* What has no shards of ranks would look like a checkpoint that has lost them all. */
@@ -81,9 +32,31 @@ static int refuse_universal(const struct uz_verify_run *run, const char *path, s
                       "checkpoint it was made from, or compare the two with unzero diff");
 }
 
+/* Nor has what FastPersist wrote shards that could be looked into. */
+static int refuse_writer_parts(const struct uz_verify_run *run, const char *path,
+                               struct uz_error *err)
+{
+    const struct uz_input_options *input = &run->options->input;
+    struct uz_topology topology;
+    struct uz_topology_request request = {
+        .path = path,
+        .tag = input->tag,
+        .input_dirs = input->input_dirs,
+        .n_input_dirs = input->n_input_dirs,
+        .max_shards = input->limits.max_shards,
+    };
+    struct uz_error why;
+    int rc = uz_topology_open(&topology, &request, &why);
+    uz_topology_free(&topology);
+    if (rc == UZ_UNSUPPORTED && err)
+        *err = why;
+    return rc == UZ_UNSUPPORTED ? rc : UZ_OK;
+}
+
 static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
 {
     UZ_TRY(refuse_universal(run, path, err));
+    UZ_TRY(refuse_writer_parts(run, path, err));
     UZ_TRY(uz_verify_list(run, path, err));
     if (run->n_records == 0)
         return UZ_OK;
@@ -92,7 +65,7 @@ static int verify(struct uz_verify_run *run, const char *path, struct uz_error *
     UZ_TRY(uz_verify_grid(run, err));
     UZ_TRY(uz_verify_linkage(run, err));
     if (!uz_findings_reach(&run->findings, UZ_SEVERITY_ERROR))
-        UZ_TRY(join(run, err));
+        UZ_TRY(uz_verify_joined(run, err));
     return run->options->data ? uz_verify_data(run, err) : UZ_OK;
 }
 
@@ -131,6 +104,7 @@ static void describe(struct uz_verification *v)
         .dp_world_size = run->world,
         .mp_world_size = run->n_mp,
         .joined = run->joined,
+        .fully_checked = uz_findings_whole(&run->findings),
         .n_checked_nbytes = run->n_checked_nbytes,
         .n_values = run->n_values,
         .n_compared = run->n_compared,

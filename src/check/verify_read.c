@@ -88,33 +88,80 @@ static int check_root(struct opened *o, struct uz_error *err)
 
 /* ---- What it holds ---- */
 
-static int keep_whole(struct opened *o, const struct uz_pair *pair, const char *prefix,
+/* Keeps a tensor for the pass over the data; what is wrong with it is told by check_tensor. */
+static int keep_whole(struct opened *o, const struct uz_node *node, enum uz_whole_kind kind,
+                      const char *prefix, const char *name, size_t name_nbytes, uint64_t numel,
                       struct uz_error *err)
 {
     struct uz_view view;
     struct uz_whole *whole;
-    const struct uz_text *key = &pair->key->u.text;
-    if (pair->key->kind != UZ_NODE_STR || !uz_torch_is_tensor(pair->value) ||
-        uz_torch_tensor(o->file, pair->value, "a tensor", &view, NULL) < 0 || !view.contiguous ||
-        view.numel == 0)
-        return UZ_OK; /* what is wrong with it is told by check_tensor */
+    if (!uz_torch_is_tensor(node) || uz_torch_tensor(o->file, node, "a tensor", &view, NULL) < 0 ||
+        !view.contiguous || view.numel == 0)
+        return UZ_OK;
     UZ_TRY(UZ_APPEND(o->record->wholes, o->record->n_wholes, o->record->cap_wholes, &whole, err));
+    whole->kind = kind;
     whole->view = uz_flat_view_of(&view);
+    whole->numel = numel > view.numel ? numel : view.numel;
     size_t n = strlen(prefix);
-    UZ_TRY(uz_alloc(&whole->name, (uint64_t)n + key->nbytes + 1, 1, err));
+    UZ_TRY(uz_alloc(&whole->name, (uint64_t)n + name_nbytes + 1, 1, err));
     memcpy(whole->name, prefix, n);
-    memcpy(whole->name + n, key->data, key->nbytes);
+    memcpy(whole->name + n, name, name_nbytes);
     return UZ_OK;
 }
 
-/* The tensors of a dictionary, for the pass over the data. */
+/* The tensors of a dictionary. */
 static int keep_wholes(struct opened *o, const struct uz_node *node, const char *prefix,
                        struct uz_error *err)
 {
     const struct uz_dict *dict = uz_node_dict(node);
-    for (size_t i = 0; o->run->options->data && dict && i < dict->n; i++)
-        UZ_TRY(keep_whole(o, &dict->pairs[i], prefix, err));
+    for (size_t i = 0; o->run->options->data && dict && i < dict->n; i++) {
+        const struct uz_pair *pair = &dict->pairs[i];
+        const struct uz_text *key = &pair->key->u.text;
+        if (pair->key->kind == UZ_NODE_STR)
+            UZ_TRY(keep_whole(o, pair->value, UZ_WHOLE_WEIGHT, prefix, key->data, key->nbytes, 0,
+                              err));
+    }
     return UZ_OK;
+}
+
+/* Frozen parameters stand beside the module once more; under ZeRO 3 in slices, each with padding.
+ */
+static int keep_frozen(struct opened *o, struct uz_error *err)
+{
+    const struct uz_node *root = uz_torch_root(o->file);
+    const struct uz_dict *fragments = uz_node_dict(uz_node_get(root, "frozen_param_fragments"));
+    const struct uz_dict *shapes = uz_node_dict(uz_node_get(root, "frozen_param_shapes"));
+    bool sliced = o->record->shard.kind == UZ_SHARD_MODEL_Z3;
+    for (size_t i = 0; o->run->options->data && fragments && i < fragments->n; i++) {
+        const struct uz_pair *pair = &fragments->pairs[i];
+        const struct uz_text *key = &pair->key->u.text;
+        uint64_t shape[UZ_MAX_NDIM], numel = 0;
+        unsigned ndim;
+        if (pair->key->kind != UZ_NODE_STR)
+            continue;
+        if (sliced &&
+            (!shapes || i >= shapes->n ||
+             uz_torch_shape(o->file, shapes->pairs[i].value, "a shape", &ndim, shape, NULL) < 0 ||
+             uz_shape_numel(ndim, shape, &numel, NULL) < 0))
+            continue; /* the join tells */
+        UZ_TRY(keep_whole(o, pair->value, UZ_WHOLE_FROZEN, "", key->data, key->nbytes, numel, err));
+    }
+    return UZ_OK;
+}
+
+static int keep_master(void *cookie, const struct uz_node *tensor, const char *key,
+                       struct uz_error *err)
+{
+    return keep_whole(cookie, tensor, UZ_WHOLE_MASTER, "optimizer.", key, strlen(key), 0, err);
+}
+
+/* Stage 0 keeps masters and states in the model states. */
+static int keep_masters(struct opened *o, struct uz_error *err)
+{
+    const struct uz_node *optimizer = uz_node_get(uz_torch_root(o->file), "optimizer");
+    if (!o->run->options->data || !optimizer)
+        return UZ_OK;
+    return uz_torch_each_tensor_in(optimizer, keep_master, o, err);
 }
 
 static int read_model_states(struct opened *o, struct uz_error *err)
@@ -124,7 +171,9 @@ static int read_model_states(struct opened *o, struct uz_error *err)
     if (uz_metadata_read(&o->record->metadata, o->file, &why) < 0)
         return uz_find_failure(&o->run->findings, UZ_FIND_DAMAGED_FILE, &where, &why, err);
     o->record->has_metadata = true;
-    return keep_wholes(o, uz_node_get(uz_torch_root(o->file), "module"), "", err);
+    UZ_TRY(keep_wholes(o, uz_node_get(uz_torch_root(o->file), "module"), "", err));
+    UZ_TRY(keep_frozen(o, err));
+    return keep_masters(o, err);
 }
 
 /* The file of a pipeline layer holds local names. */
@@ -147,8 +196,11 @@ static int read_optim(struct opened *o, struct uz_error *err)
         .state = "all",
         .limits = &o->run->options->input.limits,
     };
-    if (!mp->is_known)
-        return UZ_OK;
+    if (!mp->is_known) /* why, the model states or the joins tell */
+        return uz_node_get(uz_torch_root(o->file), "optimizer_state_dict")
+                   ? UZ_OK
+                   : uz_find(&o->run->findings, UZ_FIND_WRONG_CONTENT, &where, err,
+                             "holds no 'optimizer_state_dict'; not a ZeRO optimizer shard");
     int rc = uz_optim_shard_read_open(&record->optim, o->file, record->shard.dp, &request, &why);
     if (rc == UZ_UNSUPPORTED && request.state) { /* states that are codes: the weights alone */
         uz_optim_shard_free(&record->optim);

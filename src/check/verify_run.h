@@ -12,10 +12,19 @@
 #include "zero/params.h"
 #include "zero/topology.h"
 
-/* A named whole tensor of model states: a low-precision parameter or a buffer. */
+/* What a tensor of model states is. */
+enum uz_whole_kind {
+    UZ_WHOLE_WEIGHT, /* a low-precision parameter or a buffer */
+    UZ_WHOLE_FROZEN, /* a frozen parameter's second place; under ZeRO 3 its slice */
+    UZ_WHOLE_MASTER, /* a master or state of stage 0, whose parameter has no name there */
+};
+
+/* A named tensor of model states. */
 struct uz_whole {
     char *name;
+    enum uz_whole_kind kind;
     struct uz_flat_view view;
+    uint64_t numel; /* of the whole parameter: more than the view has if that is a slice */
 };
 
 /* One file of the checkpoint, and what is kept of it when it is closed again. */
@@ -61,6 +70,7 @@ struct uz_verify_run {
     uint32_t n_mp;
     uint64_t n_checked_nbytes, n_values, n_compared;
     bool joined;
+    bool copies_compared; /* masters with their low-precision copies, by the joined model */
 };
 
 /* How the ranks share a parameter group: those of experts are cut over a part of them. */
@@ -116,6 +126,12 @@ int uz_verify_grid(struct uz_verify_run *run, struct uz_error *err);
 
 /* Do the partitions add up to the parameters? */
 int uz_verify_linkage(struct uz_verify_run *run, struct uz_error *err);
+
+/*
+ * The reader that conversions use must be content, too: it proves that each tensor is covered
+ * exactly. What it says of a layout it does not join is a warning. With --data copies are compared.
+ */
+int uz_verify_joined(struct uz_verify_run *run, struct uz_error *err);
 
 /* Reads all bytes. */
 int uz_verify_data(struct uz_verify_run *run, struct uz_error *err);

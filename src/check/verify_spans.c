@@ -26,7 +26,8 @@ static int add_names(const struct uz_record *record, size_t index, struct uz_map
 {
     for (size_t w = 0; w < record->n_wholes; w++) {
         const char *name = record->wholes[w].name;
-        UZ_TRY(uz_map_add(map, name, strlen(name), (uint64_t)index << 32 | w, NULL, err));
+        if (record->wholes[w].kind == UZ_WHOLE_WEIGHT)
+            UZ_TRY(uz_map_add(map, name, strlen(name), (uint64_t)index << 32 | w, NULL, err));
     }
     return UZ_OK;
 }
@@ -80,7 +81,6 @@ static int add(const struct maker *m, const struct uz_flat_view *view, uint64_t 
     span->dtype = view->dtype;
     span->name = name;
     span->state = state;
-    span->param = UZ_NONE;
     *out = span;
     return UZ_OK;
 }
@@ -89,7 +89,7 @@ static int add(const struct maker *m, const struct uz_flat_view *view, uint64_t 
 static void link_lp(const struct maker *m, struct uz_span *span, uint64_t first, uint64_t numel)
 {
     uint64_t place;
-    if (!uz_map_get(m->lp_names, span->name, strlen(span->name), &place))
+    if (m->run->copies_compared || !uz_map_get(m->lp_names, span->name, strlen(span->name), &place))
         return;
     const struct uz_record *record = &m->run->records[place >> 32];
     const struct uz_whole *whole = &record->wholes[place & UINT32_MAX];
@@ -106,7 +106,16 @@ static int add_wholes(const struct maker *m, struct uz_error *err)
     struct uz_span *span;
     for (size_t w = 0; w < m->record->n_wholes; w++) {
         const struct uz_whole *whole = &m->record->wholes[w];
-        UZ_TRY(add(m, &whole->view, 0, whole->view.numel, whole->name, NULL, &span, err));
+        uint64_t n = whole->view.numel, start;
+        bool sliced = m->record->shard.kind == UZ_SHARD_MODEL_Z3 && whole->kind == UZ_WHOLE_FROZEN;
+        if (sliced && uz_ceil_div(whole->numel, m->run->world ? m->run->world : 1) == n)
+            uz_ceil_split(whole->numel, m->run->world ? m->run->world : 1, m->record->shard.dp,
+                          &start, &n);
+        if (n == 0)
+            continue;
+        UZ_TRY(add(m, &whole->view, 0, n, whole->name, NULL, &span, err));
+        span->is_part = sliced;
+        span->is_nameless = whole->kind == UZ_WHOLE_MASTER;
     }
     return UZ_OK;
 }
@@ -177,7 +186,7 @@ static int add_part3(const struct maker *m, size_t g, uint64_t used, uint32_t p,
     if (n_real == 0)
         return UZ_OK;
     UZ_TRY(add(m, &group->fp32, used, n_real, name, NULL, &span, err));
-    span->param = p;
+    span->is_part = true;
     for (size_t i = 0; i < group->n_states; i++)
         UZ_TRY(
             add(m, &group->states[i].view, used, n_real, name, group->states[i].name, &span, err));

@@ -14,7 +14,8 @@ struct uz_span {
     enum uz_dtype dtype;
     const char *name;  /* of the tensor */
     const char *state; /* NULL: a weight or buffer itself */
-    uint32_t param;    /* ZeRO-3 weights: number of the parameter, else UZ_NONE */
+    bool is_part;      /* ZeRO 3: a rank's part of a weight, or of a frozen one */
+    bool is_nameless;  /* a master or state of stage 0: named by what it stands under */
     /* The low-precision copy: elements from lp_first on of a whole tensor; NULL if there is none */
     const struct uz_whole *lp;
     const struct uz_record *lp_record;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/map.h"
+
 /* Which share of the elements may differ before it is no matter of single elements any more. */
 #define MANY_DIFFER 1e-4
 
@@ -103,25 +105,54 @@ static void add_name(struct names *names, const char *name)
     names->n_listed++;
 }
 
+/* Weights that are in parts on several ranks. */
+struct parts {
+    struct uz_map *index; /* name -> number */
+    const char **names;
+    bool *nonzero;
+    size_t n, cap_names, cap_nonzero;
+};
+
+static int note_part(struct parts *parts, const struct uz_span *span, struct uz_error *err)
+{
+    uint64_t number = parts->n;
+    if (!uz_map_get(parts->index, span->name, strlen(span->name), &number)) {
+        UZ_TRY(uz_map_add(parts->index, span->name, strlen(span->name), number, NULL, err));
+        UZ_TRY(uz_reserve(&parts->names, &parts->cap_names, number + 1, sizeof *parts->names, err));
+        UZ_TRY(uz_reserve(&parts->nonzero, &parts->cap_nonzero, number + 1, sizeof *parts->nonzero,
+                          err));
+        parts->names[number] = span->name;
+        parts->nonzero[number] = false;
+        parts->n++;
+    }
+    parts->nonzero[number] |= span->has_nonzero;
+    return UZ_OK;
+}
+
+static int note_parts(const struct uz_verify_run *run, const struct uz_spans *spans, uint32_t mp,
+                      struct parts *parts, struct uz_error *err)
+{
+    for (size_t r = 0; r < run->n_records; r++)
+        for (size_t i = 0; run->records[r].shard.mp == mp && i < spans[r].n; i++)
+            if (spans[r].items[i].is_part)
+                UZ_TRY(note_part(parts, &spans[r].items[i], err));
+    return UZ_OK;
+}
+
 /* ZeRO 3: a parameter is zero if all of its parts are. */
 static int list_zero_params(const struct uz_verify_run *run, const struct uz_spans *spans,
                             uint32_t mp, struct names *names, struct uz_error *err)
 {
-    enum { SEEN = 1, NONZERO = 2 };
-    size_t n = run->mp_ranks[mp].model.n_tensors;
-    unsigned char *flags;
-    UZ_TRY(uz_alloc(&flags, n, 1, err));
-    for (size_t r = 0; r < run->n_records; r++)
-        for (size_t i = 0; run->records[r].shard.mp == mp && i < spans[r].n; i++) {
-            const struct uz_span *span = &spans[r].items[i];
-            if (span->param < n)
-                flags[span->param] |= span->has_nonzero ? SEEN | NONZERO : SEEN;
-        }
-    for (size_t p = 0; p < n; p++)
-        if (flags[p] == SEEN)
-            add_name(names, run->mp_ranks[mp].model.tensors[p].name);
-    free(flags);
-    return UZ_OK;
+    struct parts parts = {.index = uz_map_new()};
+    int rc =
+        parts.index ? note_parts(run, spans, mp, &parts, err) : uz_fail_nomem(err, sizeof parts);
+    for (size_t i = 0; rc == UZ_OK && i < parts.n; i++)
+        if (!parts.nonzero[i])
+            add_name(names, parts.names[i]);
+    uz_map_free(parts.index);
+    free(parts.names);
+    free(parts.nonzero);
+    return rc;
 }
 
 /* Others: by the low-precision weights, which are whole; counters may well be 0. */
@@ -130,9 +161,12 @@ static void list_zero_wholes(const struct uz_record *record, const struct uz_spa
 {
     if (record->shard.kind == UZ_SHARD_OPTIM || record->is_copy)
         return;
-    for (size_t i = 0; i < spans->n; i++)
-        if (!spans->items[i].has_nonzero && uz_dtype_is_float(spans->items[i].dtype))
-            add_name(names, spans->items[i].name);
+    for (size_t i = 0; i < spans->n; i++) {
+        const struct uz_span *span = &spans->items[i];
+        if (!span->has_nonzero && !span->is_part && !span->is_nameless &&
+            uz_dtype_is_float(span->dtype))
+            add_name(names, span->name);
+    }
 }
 
 static int tell_zeros(struct uz_verify_run *run, const struct uz_spans *spans, struct uz_error *err)
@@ -140,8 +174,7 @@ static int tell_zeros(struct uz_verify_run *run, const struct uz_spans *spans, s
     struct names names = {.text = ""};
     struct uz_where where = UZ_NOWHERE;
     for (uint32_t mp = 0; run->is_stage3 && mp < run->n_mp; mp++)
-        if (run->mp_ranks[mp].is_known)
-            UZ_TRY(list_zero_params(run, spans, mp, &names, err));
+        UZ_TRY(list_zero_params(run, spans, mp, &names, err));
     for (size_t r = 0; r < run->n_records; r++)
         list_zero_wholes(&run->records[r], &spans[r], &names);
     where.file = run->dir;

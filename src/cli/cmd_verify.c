@@ -96,6 +96,7 @@ static int read_command_line(struct request *request, int argc, char **argv)
     if (rc || request->talk.help || request->talk.version)
         return rc;
     request->options.input = request->input.options;
+    request->options.scratch_dir = opts_scratch_dir(request->options.scratch_dir);
     if (request->talk.json)
         request->format = FORMAT_JSON;
     if (argc - optind == 0)

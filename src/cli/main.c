@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <unzero/version.h>
@@ -26,7 +27,9 @@ static const struct {
     {"inspect", "say what a checkpoint or weight file is", cmd_inspect},
     {"get", "one tensor: its values, or what they are like", cmd_get},
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
+    {"reshard", "ZeRO shards for another number of ranks or stage", cmd_reshard},
     {"set", "a new checkpoint with other values of one tensor", cmd_set},
+    {"universal", "a checkpoint that DeepSpeed loads on any number of ranks", cmd_universal},
     {"verify", "tell whether a checkpoint is sound", cmd_verify},
 };
 
@@ -68,6 +71,14 @@ static command_fn find_command(const char *name)
     return NULL;
 }
 
+/* No command's table of options was looked at yet. */
+static void look_for_json(char **argv)
+{
+    for (; *argv && strcmp(*argv, "--") != 0; argv++)
+        if (!strcmp(*argv, "--json"))
+            message_usage_as_json();
+}
+
 static int refuse_command(const char *name)
 {
     const char *best = suggest_better(name, NULL, "help");
@@ -106,8 +117,10 @@ static int dispatch(int argc, char **argv)
         print_help();
     else if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
         print_version();
-    else
+    else {
+        look_for_json(argv + 1);
         return refuse_command(argv[1]);
+    }
     return EXIT_DONE;
 }
 
@@ -146,10 +159,22 @@ static void tune_libc(void)
     mallopt(M_TRIM_THRESHOLD, 32 * 1024 * 1024);
 }
 
+/* As many open files as may be: opening a thousand shards again and again takes most of the time.
+ */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* fewer will do */
+    }
+}
+
 int main(int argc, char **argv)
 {
     guard_streams();
     tune_libc();
+    raise_file_limit();
     int code = close_stdout(dispatch(argc, argv));
     signals_die();
     return code;

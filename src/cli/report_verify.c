@@ -107,7 +107,10 @@ void report_verify_text(const struct report_verify *report)
     if (report->quiet)
         return;
     print_subject(report);
-    printf("%s: %s, %s, %s (%s)\n", report->sound ? "sound" : "NOT sound",
+    const char *verdict = !report->sound         ? "NOT sound"
+                          : found->fully_checked ? "sound"
+                                                 : "sound so far, but not fully checked";
+    printf("%s: %s, %s, %s (%s)\n", verdict,
            text_count(found->n_by_severity[UZ_SEVERITY_ERROR], "error").text,
            text_count(found->n_by_severity[UZ_SEVERITY_WARNING], "warning").text,
            text_count(found->n_by_severity[UZ_SEVERITY_NOTE], "note").text,
@@ -153,6 +156,7 @@ static void put_summary(struct json *b, cJSON *root, const struct report_verify 
     json_put_number(b, root, "file_bytes", found->file_nbytes);
     json_put_number(b, root, "tensors", found->n_tensors);
     json_put_bool(b, root, "joined", found->joined);
+    json_put_bool(b, root, "fully_checked", found->fully_checked);
     json_put_bool(b, root, "data", report->data);
     json_put_number(b, root, "checked_bytes", found->n_checked_nbytes);
     json_put_number(b, root, "values", found->n_values);

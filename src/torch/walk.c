@@ -142,11 +142,11 @@ static int visit(struct walk *walk, const struct todo *at, uz_tensor_fn fn, void
     return fn(cookie, at->node, at->key ? key : at->parent, err);
 }
 
-int uz_torch_each_tensor(const struct uz_torch_file *file, uz_tensor_fn fn, void *cookie,
-                         struct uz_error *err)
+int uz_torch_each_tensor_in(const struct uz_node *node, uz_tensor_fn fn, void *cookie,
+                            struct uz_error *err)
 {
     struct walk walk = {0};
-    int rc = push(&walk, uz_torch_root(file), NULL, "the saved value", err);
+    int rc = push(&walk, node, NULL, "the saved value", err);
     while (rc == UZ_OK && walk.n > 0) {
         struct todo at = walk.stack[--walk.n];
         rc = visit(&walk, &at, fn, cookie, err);
@@ -154,4 +154,10 @@ int uz_torch_each_tensor(const struct uz_torch_file *file, uz_tensor_fn fn, void
     free(walk.stack);
     free(walk.seen.slots);
     return rc;
+}
+
+int uz_torch_each_tensor(const struct uz_torch_file *file, uz_tensor_fn fn, void *cookie,
+                         struct uz_error *err)
+{
+    return uz_torch_each_tensor_in(uz_torch_root(file), fn, cookie, err);
 }

@@ -16,4 +16,8 @@ typedef int (*uz_tensor_fn)(void *cookie, const struct uz_node *tensor, const ch
 int uz_torch_each_tensor(const struct uz_torch_file *file, uz_tensor_fn fn, void *cookie,
                          struct uz_error *err);
 
+/* The same for the nodes at and below `node`. */
+int uz_torch_each_tensor_in(const struct uz_node *node, uz_tensor_fn fn, void *cookie,
+                            struct uz_error *err);
+
 #endif
