@@ -17,6 +17,12 @@ struct uz_zero_options {
     /* What model-parallel rank `mp` holds, its shards as they are; else those of all are joined. */
     bool one_rank;
     uint32_t mp;
+    /*
+     * List all copies that files hold of a tensor, as layers, for those who change it: further
+     * low-precision ones (UZ_LAYER_LP), and what every rank of ZeRO 3 keeps (UZ_LAYER_EQUAL, which
+     * may differ all the same). Where that is not known the tensor hides_copies.
+     */
+    bool all_copies;
 };
 
 /* What was found, beside the tensors. */
@@ -40,6 +46,8 @@ struct uz_zero_info {
     /* Stage 0: which master is whose was found out from shapes and values. */
     bool masters_by_fit;
     bool is_universal; /* each tensor has a file of its own */
+    /* Whatever is whole in `module` has copies on other ranks that the model does not tell of. */
+    bool buffers_hide_copies;
 };
 
 /*

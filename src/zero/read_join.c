@@ -112,6 +112,7 @@ static int join_own(struct uz_read *c, const struct uz_model **models, struct uz
         .grid = c->grid,
         .slices = models,
         .has_layers = c->has_layers,
+        .all_copies = c->options->all_copies,
         .rules = rules,
         .tp_map = c->options->input.tp_map,
         .limits = &c->options->input.limits,
