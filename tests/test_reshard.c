@@ -24,7 +24,7 @@ static const struct {
     {"good-z0-*", "stage 0"}, {"good-stage0-*", "stage 0"},
     {"*-pp2*", "pipeline"},   {"*-tp2*", "tensor or pipeline parallelism"},
     {"*-moe*", "experts"},    {"*-autoep*", "experts"},
-    {"*-elastic", "elastic"}, {"good-states-*", "how it is to be cut is unknown"},
+    {"*-muon", "Muon"}, {"*-elastic", "elastic"}, {"good-states-*", "how it is to be cut is unknown"},
 };
 
 static size_t n_resharded;
