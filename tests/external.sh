@@ -30,7 +30,7 @@ n=0
 for root; do
     root=$(cd "$root" && pwd) || exit 99
     for folder in "$root"/*/; do
-        name=$(basename "$folder")
+        name=$(basename "$folder" | tr _ -) # the tests find precisions in it, as -bf16-
         if [ -e "$folder/expected.safetensors" ]; then
             link "${folder%/}" "good-external-$name"
         elif [ -e "$folder/expect" ]; then
