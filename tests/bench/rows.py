@@ -323,7 +323,8 @@ def peer_universal(ctx):
 
     def peer_command(folder):
         return [ctx.subjects.python, "-m", "deepspeed.checkpoint.ds_to_universal",
-                "--input_folder", checkpoint / tag, "--output_folder", folder / "o"]
+                "--inject_missing_state", "--input_folder", checkpoint / tag,
+                "--output_folder", folder / "o"]
 
     def keep(folder):
         shutil.copytree(folder / "o", fresh(reference) / "o", copy_function=os.link)
