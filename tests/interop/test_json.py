@@ -87,3 +87,13 @@ def test_get_and_set(tmp_path):
 def test_verify(folder):
     told = check("verify", folder, "--data", codes=(0, 1, 3))
     assert ("error" in told) or told["findings"] is not None
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_reshard(stage, tmp_path):
+    told = check("reshard", TINY, tmp_path / "new", "--dp", 3, "--stage", stage)
+    assert (told["stage"], told["world_size"], told["old_world_size"]) == (stage, 3, 2)
+    assert {f["name"] for f in told["files"]} == {
+        str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*.pt")}
+    error = check("reshard", TINY, tmp_path / "new", "--dp", 3, codes=(3,))["error"]
+    assert error["status"] == "ARG"
