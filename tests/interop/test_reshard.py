@@ -114,6 +114,19 @@ def test_engine_trains_on(name, world, stage, tmp_path):
         (said["losses"], old_losses(origin(name).name))
 
 
+def test_numbers_of_later_groups_are_missed(tmp_path):
+    """A universal checkpoint has NAdam's mu_product of the first group alone."""
+    run("universal", FIXTURES / "good-z2-bf16-w2-2groups-tiny", tmp_path / "uc")
+    path = tmp_path / "uc" / "zero" / "optimizer_state.pt"
+    value = torch.load(path, weights_only=False)
+    value["optimizer_state_dict"]["state"][0]["mu_product"] = torch.tensor(0.5)
+    torch.save(value, path)
+    done = subprocess.run([os.environ["UNZERO"], "reshard", tmp_path / "uc", tmp_path / "new",
+                           "--dp", "2"], text=True, capture_output=True, timeout=60)
+    assert done.returncode == 3 and "mu_product" in done.stderr, done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def trainer(world, config, out, steps, *checkpoint):
     """Losses of transformers' Trainer; every world sees the same batches of 4."""
     out.mkdir()
