@@ -45,10 +45,11 @@ struct uz_verify_options {
 
 /** What was looked at, and all that was found, sorted by severity, code and file. */
 struct uz_verify_report {
-    const char *tag;        /**< "" if the files are in no tag folder */
-    const char *dir;        /**< folder that was looked at */
-    const char *ds_version; /**< "" if not recorded */
-    int zero_stage;         /**< -1 if unknown */
+    enum uz_input_kind kind; /**< what the path is */
+    const char *tag;         /**< "" if the files are in no tag folder */
+    const char *dir;         /**< folder that was looked at */
+    const char *ds_version;  /**< "" if not recorded */
+    int zero_stage;          /**< -1 if unknown */
     uint64_t dp_world_size, mp_world_size;
     uint64_t n_files;     /**< that belong to the checkpoint */
     uint64_t file_nbytes; /**< of these */

@@ -61,15 +61,18 @@ static const struct opts_group *const groups[] = {&group, &opts_input_group, &op
 
 static const struct opts_command command = {
     .name = "verify",
-    .intro = "usage: unzero verify [OPTION]... CHECKPOINT\n"
+    .intro = "usage: unzero verify [OPTION]... PATH\n"
              "\n"
              "Tells whether a checkpoint is sound: all files there and whole, all of one save,\n"
-             "every tensor inside its file, every partition accounted for. What is wrong is\n"
-             "listed with a stable code, the file, the rank, and what to do.\n"
+             "every tensor inside its file, every partition accounted for. PATH may also be a\n"
+             "universal checkpoint, a safetensors or PyTorch file, or a folder of them. What is\n"
+             "wrong is listed with a stable code, the file, the rank, and what to do.\n"
              "\n"
              "Examples:\n"
              "  unzero verify checkpoint-500\n"
              "      metadata only: fast enough to run after every save\n"
+             "  unzero verify --data models/llama\n"
+             "      a folder of weights: index, files and values\n"
              "  unzero verify --data checkpoint-500\n"
              "      read every byte: before the older checkpoint is deleted\n"
              "  unzero verify --quiet checkpoint-500 || echo damaged\n"
@@ -100,7 +103,7 @@ static int read_command_line(struct request *request, int argc, char **argv)
     if (request->talk.json)
         request->format = FORMAT_JSON;
     if (argc - optind == 0)
-        return message_usage(command.name, "CHECKPOINT is missing");
+        return message_usage(command.name, "PATH is missing");
     if (argc - optind > 1)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 1]);
     request->path = argv[optind];

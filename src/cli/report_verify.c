@@ -81,12 +81,20 @@ static void print_findings(const struct report_verify *report)
 
 static void print_subject(const struct report_verify *report)
 {
+    static const char *const kinds[] = {
+        [UZ_INPUT_UNIVERSAL] = "universal checkpoint",
+        [UZ_INPUT_TORCH] = "PyTorch file",
+        [UZ_INPUT_SAFETENSORS] = "safetensors file",
+        [UZ_INPUT_FOLDER] = "folder of weights",
+    };
     const struct uz_verify_report *found = report->found;
     text_print(stdout, report->path);
     if (*found->tag) {
         fputs(": ", stdout);
         text_print(stdout, found->tag);
     }
+    if (found->kind != UZ_INPUT_ZERO)
+        printf(", %s", kinds[found->kind]);
     if (found->zero_stage >= 0)
         printf(", ZeRO stage %d, %llu data-parallel x %llu model-parallel", found->zero_stage,
                (unsigned long long)found->dp_world_size,
@@ -147,6 +155,7 @@ static void put_summary(struct json *b, cJSON *root, const struct report_verify 
 {
     const struct uz_verify_report *found = report->found;
     json_put_text(b, root, "path", report->path);
+    json_put_text(b, root, "kind", uz_input_kind_name(found->kind));
     json_put_text(b, root, "tag", *found->tag ? found->tag : NULL);
     json_put_text(b, root, "ds_version", *found->ds_version ? found->ds_version : NULL);
     put_rank(b, root, "zero_stage", found->zero_stage);
