@@ -142,12 +142,14 @@ static void write_header(FILE *file, const struct checkpoint *c)
     free(text);
 }
 
-void write_expected(const struct checkpoint *c, const char *path)
+void write_expected(const struct checkpoint *c, const char *dir)
 {
+    char path[4096];
     static uint32_t block[1 << 18];
     const uint64_t cap = sizeof block / sizeof(block[0]);
-    FILE *file = fopen(path, "w");
 
+    (void)snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    FILE *file = fopen(path, "w");
     if (file == NULL)
         die("%s: cannot be made: %s", path, strerror(errno));
     write_header(file, c);

@@ -24,7 +24,8 @@ struct checkpoint {
     uint64_t ranks, tp; /* data-parallel and tensor ranks */
     uint64_t n_params, vocabulary;
     int stage;
-    bool random; /* masters have values; else all data are holes */
+    bool random;    /* masters have values; else all data are holes */
+    bool rows_only; /* tensor ranks divide the second dimension of every matrix */
     struct param *params;
     uint64_t totals[N_GROUPS]; /* elements of each group on one tensor rank */
     char dir[2048];
@@ -58,7 +59,7 @@ void *made_part(const struct checkpoint *c, struct part part);
  */
 void fill_part(void *data, const void *made_part, uint64_t first, size_t nbytes);
 
-/* Writes all parameters, joined, as the safetensors file that a conversion must be equal to. */
-void write_expected(const struct checkpoint *c, const char *path);
+/* Writes DIR/model.safetensors: all parameters, joined, to hold conversions against. */
+void write_expected(const struct checkpoint *c, const char *dir);
 
 #endif

@@ -51,6 +51,8 @@ static struct param make_param(const struct checkpoint *c, uint64_t i, uint64_t 
         p.whole[0] = layer[at].rows * hidden / 8;
         p.whole[1] = layer[at].columns * hidden / 8;
     }
+    if (c->rows_only && p.ndim == 2)
+        p.split = 1;
     p.shape[0] = p.whole[0] / (p.split == 0 ? c->tp : 1);
     p.shape[1] = p.whole[1] / (p.split == 1 ? c->tp : 1);
     p.numel = p.shape[0] * (p.ndim == 2 ? p.shape[1] : 1);
@@ -488,18 +490,24 @@ static uint64_t number_of(const char *option, const char *digits, uint64_t least
 }
 
 static const struct option options[] = {
-    {"ranks", required_argument, NULL, 'r'},    {"tensors", required_argument, NULL, 't'},
-    {"stage", required_argument, NULL, 's'},    {"gib", required_argument, NULL, 'g'},
-    {"width", required_argument, NULL, 'w'},    {"vocabulary", required_argument, NULL, 'v'},
-    {"tp", required_argument, NULL, 'p'},       {"random", no_argument, NULL, 'R'},
-    {"expected", required_argument, NULL, 'e'}, {NULL, 0, NULL, 0},
+    {"ranks", required_argument, NULL, 'r'},
+    {"tensors", required_argument, NULL, 't'},
+    {"stage", required_argument, NULL, 's'},
+    {"gib", required_argument, NULL, 'g'},
+    {"width", required_argument, NULL, 'w'},
+    {"vocabulary", required_argument, NULL, 'v'},
+    {"tp", required_argument, NULL, 'p'},
+    {"random", no_argument, NULL, 'R'},
+    {"rows-only", no_argument, NULL, 'o'},
+    {"expected-only", no_argument, NULL, 'e'},
+    {NULL, 0, NULL, 0},
 };
 
 int main(int argc, char **argv)
 {
     struct checkpoint c = {.ranks = 1024, .n_params = 500, .stage = 2, .tp = 1};
     uint64_t gib = 100, width = 0;
-    const char *expected = NULL;
+    bool expected_only = false;
     int option;
 
     c.vocabulary = 128256;
@@ -521,19 +529,24 @@ int main(int argc, char **argv)
         else if (option == 'R')
             c.random = true;
         else if (option == 'e')
-            expected = optarg;
+            expected_only = true;
+        else if (option == 'o')
+            c.rows_only = true;
         else
             return 2;
     if (optind + 1 != argc)
         die("usage: make_sparse [--ranks N] [--tensors N] [--stage 1|2|3] [--tp N]\n"
             "                   [--gib N | --width N] [--vocabulary N]\n"
-            "                   [--random [--expected FILE.safetensors]] OUT");
+            "                   [--random] [--rows-only] [--expected-only] OUT");
     make_model(&c, gib, width);
-    make_dirs(&c, argv[optind]);
-    for (uint64_t mp = 0; mp < c.tp; mp++)
-        save_ranks(&c, mp);
-    if (expected != NULL)
-        write_expected(&c, expected);
+    if (expected_only) {
+        make_dir(argv[optind]);
+        write_expected(&c, argv[optind]);
+    } else {
+        make_dirs(&c, argv[optind]);
+        for (uint64_t mp = 0; mp < c.tp; mp++)
+            save_ranks(&c, mp);
+    }
     free(c.params);
     return 0;
 }

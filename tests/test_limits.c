@@ -134,7 +134,7 @@ static void test_options_out_of_range(void)
     uint64_t memory_nbytes;
     unsigned threads;
     uz_consolidate_options_default(&options);
-    options.precision = (enum uz_precision)4;
+    options.precision = (enum uz_precision)(UZ_PRECISION_AUTO + 1);
     CHECK_EQ_I64(plan(&options, &err, &memory_nbytes, &threads), UZ_ARG);
     options.precision = UZ_PRECISION_KEEP;
     options.durability = (enum uz_durability) - 1;

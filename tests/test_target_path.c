@@ -62,8 +62,14 @@ static void test_target_formats(void)
         {"x.pth", {PT, NO, PT}},
         {"x.bin/", {ST, ST, PT}},
         {"none", {ST, ST, PT}},
-        {".bin", {ST, ST, PT}}, /* a hidden folder: no ending */
-        {"x.BIN", {ST, ST, PT}},
+        {".bin", {ST, ST, PT}},  /* a hidden folder: no ending */
+        {"x.BIN", {NO, NO, NO}}, /* surely a mistake */
+        {"x.gguf", {NO, NO, NO}},
+        {"x.gguf/", {ST, ST, PT}},
+        {"llama-3.1", {ST, ST, PT}},
+        {"none/.gguf", {ST, ST, PT}},
+        {"-", {NO, NO, NO}},
+        {"", {NO, NO, NO}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int asked = AUTO; asked <= PT; asked++) {

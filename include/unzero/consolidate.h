@@ -21,6 +21,7 @@ enum uz_precision {
     UZ_PRECISION_BF16, /**< rounded from the masters, to nearest, ties to even */
     UZ_PRECISION_FP16, /**< the same; overflows to infinity are counted */
     UZ_PRECISION_KEEP, /**< the dtype of the low-precision copy, rounded from the masters */
+    UZ_PRECISION_AUTO, /**< UZ_PRECISION_FP32; for UZ_SOURCE_LP UZ_PRECISION_KEEP */
 };
 
 /** What the output is. */
@@ -55,11 +56,17 @@ struct uz_consolidate_options {
      */
     const char *state;
     enum uz_format format;       /**< default UZ_FORMAT_AUTO */
-    enum uz_precision precision; /**< default UZ_PRECISION_FP32 */
+    enum uz_precision precision; /**< default UZ_PRECISION_AUTO */
     bool widen_buffers;          /**< float buffers become fp32; default: as stored */
     bool untie; /**< all names of tied tensors are written, each with its own data; default false */
-    uint64_t max_shard_bytes;      /**< tensor bytes of an output file; 0: one file; default 5e9 */
-    bool exclude_frozen;           /**< leave frozen parameters out; default false */
+    uint64_t max_shard_bytes; /**< tensor bytes of an output file; 0: one file; default 5e9 */
+    bool exclude_frozen;      /**< leave frozen parameters out; default false */
+    /**
+     * Put the configuration and the tokenizer of the model beside the weights, as far as they are
+     * in the checkpoint's root, byte for byte: config.json, generation_config.json, tokenizer.json
+     * and others by the names that transformers has for them. They count as outputs. Default false.
+     */
+    bool copy_config;
     bool force;                    /**< replace outputs that exist; default false */
     enum uz_durability durability; /**< default UZ_DURABLE_FULL */
     uint64_t max_memory;           /**< bytes; 0 (default): no bound but what the defaults take */
@@ -80,12 +87,10 @@ struct uz_output_file {
 
 /** What will be, or was, done. Strings belong to the job. */
 struct uz_consolidate_summary {
-    const char *tag;
-    const char *ds_version; /**< "" if the files don't tell */
-    int zero_stage;
-    uint64_t world_size;   /**< data-parallel ranks */
-    const char *out_dir;   /**< folder the files go to */
-    enum uz_format format; /**< of the output, never UZ_FORMAT_AUTO */
+    struct uz_source_info source;
+    const char *out_dir;         /**< folder the files go to */
+    enum uz_format format;       /**< of the output, never UZ_FORMAT_AUTO */
+    enum uz_precision precision; /**< of the output, never UZ_PRECISION_AUTO */
     const struct uz_output_file *files;
     size_t n_files;
     uint64_t n_tensors; /**< written */
@@ -94,6 +99,7 @@ struct uz_consolidate_summary {
     size_t n_left_out;
     const char *const *renamed; /**< n_renamed pairs: old name, new name */
     size_t n_renamed;
+    size_t n_config_left;   /**< files copy_config would have brought to a folder without any */
     uint64_t data_nbytes;   /**< of tensors in the output */
     uint64_t file_nbytes;   /**< of all output files */
     uint64_t memory_nbytes; /**< that the run uses at most, estimated */
@@ -110,6 +116,14 @@ struct uz_consolidate_summary {
  * UZ_FORMAT_PT. UZ_FORMAT_AUTO for other names, and if `out` is a folder or ends in a slash.
  */
 UZ_API enum uz_format uz_output_file_format(const char *out);
+
+/**
+ * Is `out` a name that uz_consolidation_plan takes? Looks at the name alone, and at whether it is a
+ * folder. UZ_ARG for what is surely a mistake, as it would otherwise become a folder: "", "-", and
+ * names that end like a file of another format (model.gguf, model.BIN). With a slash at its end, or
+ * if it is there, any folder's name is fine.
+ */
+UZ_API int uz_output_name_check(const char *out, struct uz_error *err);
 
 /** A planned consolidation. */
 struct uz_consolidation;

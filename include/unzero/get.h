@@ -42,6 +42,7 @@ struct uz_got_info {
     unsigned ndim;           /**< of the part that is wanted, as all that follows */
     const uint64_t *shape;   /**< ndim numbers */
     uint64_t numel;
+    struct uz_source_info source;
     const char *const *warnings; /**< about the checkpoint */
     size_t n_warnings;
 };

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "error.h"
 #include "limits.h"
@@ -53,6 +54,14 @@ struct uz_input_options {
     bool strict;             /**< what is else a warning about data is an error; see below */
     unsigned threads;        /**< 0 (default): the processors this process may use */
     struct uz_limits limits; /**< caps on the input */
+};
+
+/** Which checkpoint was read. Strings belong to what this is a part of. */
+struct uz_source_info {
+    const char *tag;        /**< NULL if the input is no checkpoint; then nothing else is set */
+    const char *ds_version; /**< "" if the files don't tell */
+    int zero_stage;
+    uint64_t world_size; /**< data-parallel ranks */
 };
 
 /** Sets the documented defaults. */

@@ -75,6 +75,7 @@ struct uz_map_view {
     const struct uz_map_partition *partitions; /**< by file (as ranks go) and place in it */
     size_t n_partitions;
     const size_t *order; /**< indices of fragments by partition and element of it */
+    struct uz_source_info source;
     const char *const *warnings;
     size_t n_warnings;
 };

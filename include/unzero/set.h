@@ -23,7 +23,7 @@ struct uz_set_options {
 
 /** What was, or would be, done. Strings belong to the job. */
 struct uz_set_summary {
-    const char *tag;
+    struct uz_source_info source;
     const char *stored_name; /**< the name that the tensor is stored under */
     uint64_t n_elems;
     uint64_t n_fragments; /**< parts of files that hold it, low-precision copies included */

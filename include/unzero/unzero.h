@@ -15,6 +15,7 @@
 #include <unzero/linkage.h>
 #include <unzero/map.h>
 #include <unzero/names.h>
+#include <unzero/reshard.h>
 #include <unzero/set.h>
 #include <unzero/verify.h>
 #include <unzero/version.h>

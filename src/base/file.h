@@ -20,6 +20,12 @@ int uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *
 int uz_pwrite_all(int fd, const void *buf, size_t nbytes, uint64_t offset, const char *path,
                   struct uz_error *err);
 
+/*
+ * Makes a new file of that size, with room for it where the file system can promise that: UZ_IO if
+ * there is none, or if the file is there.
+ */
+int uz_create_file(const char *path, uint64_t nbytes, struct uz_error *err);
+
 /* A whole small file in memory, terminated with '\0'; more than max_nbytes is UZ_LIMIT. */
 int uz_read_file(const char *path, uint64_t max_nbytes, char **data, size_t *nbytes,
                  struct uz_error *err);

@@ -22,6 +22,7 @@ enum option_id {
     OPT_BUFFERS,
     OPT_UNTIE,
     OPT_EXCLUDE_FROZEN,
+    OPT_COPY_CONFIG,
     OPT_SAFE,
 };
 
@@ -33,16 +34,21 @@ static const struct opts_row rows[] = {
     {OPT_DTYPE, "dtype", "TYPE",
      "fp32 (default): the master weights as they are\n"
      "bf16, fp16: the masters rounded to nearest even\n"
-     "keep: rounded to what the model was trained in"},
+     "keep: what the model was trained in; the default\n"
+     "with --source lp"},
     {OPT_MAX_SHARD_SIZE, "max-shard-size", "SIZE",
      "tensor bytes of a file (default 5GB; 0: one file)"},
     {OPT_STATE, "state", "NAME",
-     "that optimizer state, such as exp_avg, under the\n"
-     "names of the weights; all: weights and states,\n"
-     "named fp32/NAME, exp_avg/NAME, ..."},
+     "an optimizer state, such as exp_avg, instead of the\n"
+     "weights (fp32, the default), under their names;\n"
+     "all: both, named fp32/NAME, exp_avg/NAME, ..."},
     {OPT_BUFFERS, "buffers", "TYPE", "keep (default): as stored; fp32: float ones widened"},
     {OPT_UNTIE, "untie", NULL, "write tied weights under all their names"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen", NULL, "leave frozen parameters out"},
+    {OPT_COPY_CONFIG, "copy-config", NULL,
+     "put config.json, the tokenizer and what else\n"
+     "transformers wants beside the weights, as far as\n"
+     "they are in the folder that holds `latest`"},
     /* As in zero_to_fp32.py; --max_shard_size, -t and --tag are the same anyway. */
     {OPT_EXCLUDE_FROZEN, "exclude-frozen-parameters", NULL, NULL},
     {OPT_SAFE, "safe-serialization", NULL, NULL},
@@ -58,7 +64,12 @@ static const struct opts_group group = {
 };
 
 static const struct opts_group *const groups[] = {
-    &group,           &opts_write_group, &opts_memory_group, &opts_names_group, &opts_input_group,
+    &group,
+    &opts_write_group,
+    &opts_memory_group,
+    &opts_names_group,
+    &opts_input_group,
+    &opts_source_group,
     &opts_talk_group,
 };
 
@@ -73,6 +84,8 @@ static const struct opts_command command = {
              "Examples:\n"
              "  unzero consolidate checkpoint-500 out/\n"
              "      fp32: model.safetensors, or shards of at most 5 GB and their index\n"
+             "  unzero consolidate --copy-config checkpoint-500 out/\n"
+             "      and with what transformers' from_pretrained(\"out\") wants\n"
              "  unzero consolidate checkpoint-500 weights.safetensors\n"
              "      a single file of that name\n"
              "  unzero consolidate --format pt checkpoint-500 out/\n"
@@ -119,6 +132,7 @@ struct request {
     struct opts_talk talk;
     struct uz_consolidate_options options; /* complete when the line has been read */
     const char *checkpoint, *out;
+    bool shards; /* --max-shard-size was given */
 };
 
 static int take_format(struct request *request, const struct opts_command *cmd, const char *value)
@@ -159,14 +173,18 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
     case OPT_DTYPE:
         return take_dtype(request, cmd, value);
     case OPT_MAX_SHARD_SIZE:
+        request->shards = true;
         return opts_read_size(cmd, "max-shard-size", value, &request->options.max_shard_bytes);
     case OPT_STATE:
-        request->options.state = value;
+        request->options.state = opts_state(value);
         return 0;
     case OPT_BUFFERS:
         return take_buffers(request, cmd, value);
     case OPT_UNTIE:
         request->options.untie = true;
+        return 0;
+    case OPT_COPY_CONFIG:
+        request->options.copy_config = true;
         return 0;
     case OPT_SAFE:
         return take_format(request, cmd, "safetensors");
@@ -178,8 +196,8 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
 
 static int read_options(struct request *request, int argc, char **argv)
 {
-    void *const targets[] = {request,         &request->write, &request->memory,
-                             &request->names, &request->input, &request->talk};
+    void *const targets[] = {request,         &request->write, &request->memory, &request->names,
+                             &request->input, &request->input, &request->talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
     uz_consolidate_options_default(&request->options);
@@ -193,10 +211,19 @@ static int read_options(struct request *request, int argc, char **argv)
     return rc;
 }
 
-/* The name of a file and --format must agree. */
-static int check_format(const struct request *request)
+/* What OUT is called must be possible, and agree with --format and --max-shard-size. */
+static int check_out(const struct request *request)
 {
+    struct uz_error err;
+    char text[sizeof err.file + sizeof err.message + 64];
+    if (uz_output_name_check(request->out, &err) < 0)
+        return message_usage(command.name, "%s", uz_error_format(&err, text, sizeof text));
     enum uz_format asked = request->options.format, named = uz_output_file_format(request->out);
+    if (named != UZ_FORMAT_AUTO && request->shards && request->options.max_shard_bytes)
+        return message_usage(command.name,
+                             "--max-shard-size makes several files, but '%s' names one: give a "
+                             "folder",
+                             request->out);
     if (asked == UZ_FORMAT_AUTO || named == UZ_FORMAT_AUTO || asked == named)
         return 0;
     return message_usage(command.name, "--format %s, but '%s' is named as a file of the other one",
@@ -214,17 +241,7 @@ static int read_arguments(struct request *request, int argc, char **argv)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 2]);
     request->checkpoint = argv[optind];
     request->out = argv[optind + 1];
-    return check_format(request);
-}
-
-/* People search for these words: zero_to_fp32.py prints them. */
-static void tell_source(const char *checkpoint, const struct uz_consolidate_summary *summary)
-{
-    message_detail("Processing zero checkpoint '%s', tag '%s'", checkpoint, summary->tag);
-    message_detail("Detected checkpoint of type zero stage %d, world_size: %llu",
-                   summary->zero_stage, (unsigned long long)summary->world_size);
-    if (*summary->ds_version)
-        message_detail("Parsing checkpoint created by deepspeed==%s", summary->ds_version);
+    return check_out(request);
 }
 
 /* Shows the warnings from number `first` on; more come up while the job runs. */
@@ -256,7 +273,7 @@ static int report(const struct request *request, const struct uz_consolidate_sum
     struct report report = {
         .checkpoint = request->checkpoint,
         .out = request->out,
-        .dtype = dtypes[request->options.precision].word,
+        .dtype = dtypes[summary->precision].word,
         .summary = summary,
         .dry_run = request->write.dry_run,
         .verbose = request->talk.verbose,
@@ -278,7 +295,7 @@ static int convert(const struct request *request)
         return fail(request, &err);
     const struct uz_consolidate_summary *summary = uz_consolidation_summary(job);
     if (request->talk.verbose)
-        tell_source(request->checkpoint, summary);
+        message_source(request->checkpoint, &summary->source);
     tell_warnings(summary, 0);
     size_t n_told = summary->n_warnings;
     int rc = request->write.dry_run ? UZ_OK : run(job, request, &err);
@@ -299,6 +316,8 @@ int cmd_consolidate(int argc, char **argv)
     int rc = read_options(&request, argc, argv);
     if (rc == 0 && !opts_talk_help(&request.talk, &command)) {
         rc = read_arguments(&request, argc, argv);
+        if (rc == 0)
+            rc = opts_state_check(&request.input, request.options.state, &command);
         if (rc == 0)
             rc = opts_names_check(&request.names, &command);
         if (rc == 0)

@@ -26,8 +26,8 @@ static const struct opts_row rows[] = {
      "or by N units in the last place of the smaller\n"
      "dtype; 0: equal after rounding"},
     {OPT_STATE, "state", "NAME",
-     "compare that optimizer state, such as exp_avg;\n"
-     "all: weights and states"},
+     "an optimizer state, such as exp_avg, instead of the\n"
+     "weights (fp32, the default); all: both"},
 };
 
 static int take(void *to, const struct opts_command *command, int id, const char *value);
@@ -40,7 +40,7 @@ static const struct opts_group group = {
 };
 
 static const struct opts_group *const groups[] = {&group, &opts_names_group, &opts_input_group,
-                                                  &opts_talk_group};
+                                                  &opts_source_group, &opts_talk_group};
 
 static const struct opts_command command = {
     .name = "diff",
@@ -85,7 +85,7 @@ static int take_real(struct request *request, const char *name, const char *valu
     errno = 0;
     double number = strtod(value, &end);
     if (end == value || *end || errno || !isfinite(number) || number < 0)
-        return message_usage(command.name, "--%s: '%s' is not a number from 0 on", name, value);
+        return message_usage(command.name, "--%s '%s': not a number from 0 on", name, value);
     *to = number;
     request->options.has_tolerance = true;
     return 0;
@@ -114,14 +114,15 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
     case OPT_ULP:
         return take_ulp(request, value);
     default:
-        request->options.state = value;
+        request->options.state = opts_state(value);
         return 0;
     }
 }
 
 static int read_options(struct request *request, int argc, char **argv)
 {
-    void *const targets[] = {request, &request->names, &request->input, &request->talk};
+    void *const targets[] = {request, &request->names, &request->input, &request->input,
+                             &request->talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
     uz_diff_options_default(&request->options);
@@ -157,8 +158,8 @@ static int report(const struct request *request, const struct uz_diff_result *re
     int code = EXIT_DONE;
     if (request->talk.json)
         code = diff_json(request->a, request->b, result, request->talk.verbose);
-    else if (!request->talk.quiet)
-        diff_text(result, request->talk.verbose);
+    else
+        diff_text(result, request->talk.verbose, !request->talk.quiet);
     return code == EXIT_DONE && !result->same ? EXIT_NO : code;
 }
 
@@ -185,6 +186,8 @@ int cmd_diff(int argc, char **argv)
     int rc = read_options(&request, argc, argv);
     if (rc == 0 && !opts_talk_help(&request.talk, &command)) {
         rc = read_arguments(&request, argc, argv);
+        if (rc == 0)
+            rc = opts_state_check(&request.input, request.options.state, &command);
         if (rc == 0)
             rc = opts_names_check(&request.names, &command);
         if (rc == 0)

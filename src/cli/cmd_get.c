@@ -22,8 +22,8 @@ enum option_id { OPT_STATE = OPTS_NO_LETTER, OPT_DTYPE, OPT_SLICE };
 
 static const struct opts_row rows[] = {
     {OPT_STATE, "state", "NAME",
-     "an optimizer state of it (exp_avg, ...); fp32\n"
-     "(default) is the weight itself"},
+     "an optimizer state, such as exp_avg, instead of the\n"
+     "weight (fp32, the default)"},
     {OPT_DTYPE, "dtype", "TYPE", "fp32, bf16, fp16 (default: as stored)"},
     {OPT_SLICE, "slice", "RANGES",
      "a part, as numpy writes it: 0 or 2:10 or ::2 for\n"
@@ -47,7 +47,7 @@ static int take_dtype(struct request *request, const struct opts_command *cmd, c
 {
     enum uz_dtype dtype = uz_dtype_parse(value);
     if (!uz_dtype_is_castable(dtype))
-        return message_usage(cmd->name, "--dtype: '%s' is none of fp32, bf16, fp16", value);
+        return message_usage(cmd->name, "--dtype '%s': not one of: fp32, bf16, fp16", value);
     request->options.dtype = dtype;
     return 0;
 }
@@ -80,7 +80,8 @@ static const struct opts_group group = {
     .take = take,
 };
 
-static const struct opts_group *const groups[] = {&group, &opts_input_group, &opts_talk_group};
+static const struct opts_group *const groups[] = {&group, &opts_input_group, &opts_source_group,
+                                                  &opts_talk_group};
 
 static const struct opts_command command = {
     .name = "get",
@@ -107,7 +108,7 @@ static const struct opts_command command = {
 
 static int read_options(struct request *request, int argc, char **argv)
 {
-    void *const targets[] = {request, &request->input, &request->talk};
+    void *const targets[] = {request, &request->input, &request->input, &request->talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
     uz_get_options_default(&request->options);
@@ -252,7 +253,7 @@ static int check_output(const struct request *request)
                              "--output -: standard output is a terminal; send it to a pipe");
     if (!stream && !ends_with(request->output, ".npy") &&
         !ends_with(request->output, ".safetensors"))
-        return message_usage(command.name, "--output: '%s' ends in neither .npy nor .safetensors",
+        return message_usage(command.name, "--output '%s': ends in neither .npy nor .safetensors",
                              request->output);
     return 0;
 }
@@ -267,6 +268,8 @@ static int get(const struct request *request)
     if (uz_get(&got, request->checkpoint, request->name, &request->options, &err) < 0)
         return fail(request, &err);
     const struct uz_got_info *info = uz_got_info(got);
+    if (request->talk.verbose)
+        message_source(request->checkpoint, &info->source);
     for (size_t i = 0; i < info->n_warnings; i++)
         message_warning(info->warnings[i]);
     code = give(got, request);
@@ -280,6 +283,8 @@ int cmd_get(int argc, char **argv)
     int rc = read_options(&request, argc, argv);
     if (rc == 0 && !opts_talk_help(&request.talk, &command)) {
         rc = read_arguments(&request, argc, argv);
+        if (rc == 0)
+            rc = opts_state_check(&request.input, request.options.state, &command);
         if (rc == 0)
             rc = get(&request);
     }

@@ -32,7 +32,8 @@ static const struct opts_group group = {
     .take = take,
 };
 
-static const struct opts_group *const groups[] = {&group, &opts_input_group, &opts_talk_group};
+static const struct opts_group *const groups[] = {&group, &opts_input_group, &opts_source_group,
+                                                  &opts_talk_group};
 
 static const struct opts_command command = {
     .name = "inspect",
@@ -133,8 +134,8 @@ static int inspect(const struct request *request)
     int code = EXIT_DONE;
     if (request->talk.json)
         code = inspect_json(request->path, summary, request->tensors);
-    else if (!request->talk.quiet)
-        inspect_text(request->path, summary, request->tensors);
+    else
+        inspect_text(request->path, summary, request->tensors || request->talk.verbose);
     uz_inspection_free(inspection);
     return code;
 }
@@ -142,7 +143,7 @@ static int inspect(const struct request *request)
 int cmd_inspect(int argc, char **argv)
 {
     struct request request = {0};
-    void *const targets[] = {&request, &request.input, &request.talk};
+    void *const targets[] = {&request, &request.input, &request.input, &request.talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
     opts_input_init(&request.input);

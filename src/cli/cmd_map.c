@@ -18,7 +18,9 @@ enum option_id { OPT_PARAM = OPTS_NO_LETTER, OPT_RANK, OPT_STATE };
 static const struct opts_row rows[] = {
     {OPT_PARAM, "param", "NAME", "this tensor, or those that a regular expression fits"},
     {OPT_RANK, "rank", "N", "a picture of what data-parallel rank N holds"},
-    {OPT_STATE, "state", "NAME", "an optimizer state instead of the weights (fp32)"},
+    {OPT_STATE, "state", "NAME",
+     "an optimizer state, such as exp_avg, instead of the\n"
+     "weights (fp32, the default)"},
 };
 
 /* What the command line asks for. */
@@ -27,6 +29,7 @@ struct request {
     struct opts_talk talk;
     struct uz_map_options options; /* complete when the line has been read */
     const char *checkpoint;
+    bool param_is_regex; /* or is not given; else it can only be a name */
     bool one_rank;
     unsigned rank;
 };
@@ -54,7 +57,8 @@ static const struct opts_group group = {
     .take = take,
 };
 
-static const struct opts_group *const groups[] = {&group, &opts_input_group, &opts_talk_group};
+static const struct opts_group *const groups[] = {&group, &opts_input_group, &opts_source_group,
+                                                  &opts_talk_group};
 
 static const struct opts_command command = {
     .name = "map",
@@ -84,7 +88,7 @@ static const struct opts_command command = {
 
 static int read_options(struct request *request, int argc, char **argv)
 {
-    void *const targets[] = {request, &request->input, &request->talk};
+    void *const targets[] = {request, &request->input, &request->input, &request->talk};
     _Static_assert(sizeof targets / sizeof targets[0] == sizeof groups / sizeof groups[0],
                    "a target for each group");
     uz_fragment_map_options_default(&request->options);
@@ -92,6 +96,12 @@ static int read_options(struct request *request, int argc, char **argv)
     int rc = opts_parse(&command, argc, argv, targets);
     request->options.input = request->input.options;
     return rc;
+}
+
+static bool is_regex(const char *text)
+{
+    struct uz_name_rules rules = {.includes = &text, .n_includes = 1};
+    return !text || uz_name_rules_check(&rules, NULL) == UZ_OK;
 }
 
 static int read_arguments(struct request *request, int argc, char **argv)
@@ -102,6 +112,7 @@ static int read_arguments(struct request *request, int argc, char **argv)
     if (n > 1)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 1]);
     request->checkpoint = argv[optind];
+    request->param_is_regex = is_regex(request->options.param);
     return 0;
 }
 
@@ -207,14 +218,22 @@ static bool has_rank(const struct request *request, const struct uz_map_view *ma
     return !request->one_rank;
 }
 
+static int refuse_rank(const struct request *request)
+{
+    struct uz_error err = {.status = UZ_ARG, .offset = UZ_NO_OFFSET};
+    snprintf(err.message, sizeof err.message,
+             "--rank %u: no such rank holds a part of what was asked for", request->rank);
+    return json_report_failure(command.name, request->talk.json, "interrupted", &err);
+}
+
 static int tell(const struct request *request, const struct uz_map_view *map)
 {
+    if (request->talk.verbose)
+        message_source(request->checkpoint, &map->source);
     for (size_t i = 0; i < map->n_warnings; i++)
         message_warning(map->warnings[i]);
-    if (!has_rank(request, map)) {
-        message("--rank %u: no such rank holds a part of what was asked for", request->rank);
-        return EXIT_TROUBLE;
-    }
+    if (!has_rank(request, map))
+        return refuse_rank(request);
     if (request->talk.json)
         return tell_json(request, map);
     if (request->one_rank)
@@ -229,7 +248,9 @@ static int show(const struct request *request)
     struct uz_fragment_map *map;
     struct uz_error err;
     if (uz_fragment_map_new(&map, request->checkpoint, &request->options, &err) < 0)
-        return json_report_failure(command.name, request->talk.json, "interrupted", &err);
+        return err.status == UZ_ARG && !request->param_is_regex
+                   ? message_usage(command.name, "--param: %s", err.message)
+                   : json_report_failure(command.name, request->talk.json, "interrupted", &err);
     int code = tell(request, uz_fragment_map_view(map));
     uz_fragment_map_free(map);
     return code;
@@ -241,6 +262,8 @@ int cmd_map(int argc, char **argv)
     int rc = read_options(&request, argc, argv);
     if (rc == 0 && !opts_talk_help(&request.talk, &command)) {
         rc = read_arguments(&request, argc, argv);
+        if (rc == 0)
+            rc = opts_state_check(&request.input, request.options.state, &command);
         if (rc == 0)
             rc = show(&request);
     }

@@ -20,7 +20,9 @@ enum option_id { OPT_STATE = OPTS_NO_LETTER };
 
 static const struct opts_row rows[] = {
     {'o', "output", "NEW", "the folder to make; it must not exist"},
-    {OPT_STATE, "state", "NAME", "set an optimizer state of it (exp_avg, ...)"},
+    {OPT_STATE, "state", "NAME",
+     "an optimizer state, such as exp_avg, instead of the\n"
+     "weight (fp32, the default)"},
     {'n', "dry-run", NULL, "check everything, write nothing"},
 };
 
@@ -52,7 +54,7 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
 }
 
 static const struct opts_group group = {
-    .heading = "Output",
+    .heading = "Tensor and output",
     .rows = rows,
     .n_rows = sizeof rows / sizeof rows[0],
     .take = take,
@@ -108,9 +110,6 @@ static int read_arguments(struct request *request, int argc, char **argv)
     if (!request->output)
         return message_usage(command.name, "--output NEW is missing: where should the new "
                                            "checkpoint go?");
-    if (request->options.input.source == UZ_SOURCE_LP)
-        return message_usage(command.name,
-                             "--source lp: the low-precision weights follow from the masters");
     request->checkpoint = argv[optind];
     request->name = argv[optind + 1];
     request->values = argv[optind + 2];
@@ -147,7 +146,7 @@ static int tell_json(const struct request *request, const struct uz_set_summary 
     cJSON *root = json_start(&b, command.name);
     json_put_text(&b, root, "checkpoint", request->checkpoint);
     json_put_text(&b, root, "output", request->output);
-    json_put_text(&b, root, "tag", summary->tag);
+    json_put_text(&b, root, "tag", summary->source.tag);
     json_put_text(&b, root, "name", request->name);
     json_put_text(&b, root, "stored_name", summary->stored_name);
     json_put_text(&b, root, "state", request->options.state);
@@ -199,6 +198,8 @@ static int set(const struct request *request)
                         &request->options, &err) < 0)
         return fail(request, &err);
     const struct uz_set_summary *summary = uz_setting_summary(job);
+    if (request->talk.verbose)
+        message_source(request->checkpoint, &summary->source);
     for (size_t i = 0; i < summary->n_warnings; i++)
         message_warning(summary->warnings[i]);
     int rc = request->dry_run ? UZ_OK : run(job, request, &err);

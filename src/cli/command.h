@@ -20,6 +20,7 @@ int cmd_diff(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_get(int argc, char **argv);
 int cmd_map(int argc, char **argv);
+int cmd_reshard(int argc, char **argv);
 int cmd_set(int argc, char **argv);
 
 /* Says on standard output which version this is. */

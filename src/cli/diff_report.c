@@ -56,11 +56,13 @@ static void print_count(uint64_t n, const char *what)
         printf(", %" PRIu64 " %s", n, what);
 }
 
-void diff_text(const struct uz_diff_result *result, bool all)
+void diff_text(const struct uz_diff_result *result, bool all, bool sum)
 {
     for (size_t i = 0; i < result->n_tensors; i++)
         if (all || result->tensors[i].verdict != UZ_DIFF_EQUAL)
             print_tensor(&result->tensors[i]);
+    if (!sum)
+        return;
     printf("%s%s%s: %" PRIu64 " equal", colour_on(COLOUR_BOLD), result->same ? "same" : "different",
            colour_off(), result->n_equal);
     print_count(result->n_close, "close");

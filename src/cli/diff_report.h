@@ -7,8 +7,8 @@
 
 #include <unzero/diff.h>
 
-/* For people: a table of what differs (of all names if `all`), and the sum. */
-void diff_text(const struct uz_diff_result *result, bool all);
+/* For people: a table of what differs (of all names if `all`), and, if it is wanted, the sum. */
+void diff_text(const struct uz_diff_result *result, bool all, bool sum);
 
 /* For machines. Returns an exit code, as json_finish does. */
 int diff_json(const char *a, const char *b, const struct uz_diff_result *result, bool all);

@@ -85,28 +85,30 @@ static void print_optimizer(const struct uz_inspect_summary *s)
         print_group(&s->groups[g], g);
 }
 
-static void print_count(const char *what, const struct uz_tensor_count *count)
+static void print_count(const char *what, const struct uz_tensor_count *count, bool *first)
 {
-    if (count->n_tensors > 0)
-        printf("  %s %s, %" PRIu64 " elements", what, text_count(count->n_tensors, "tensor").text,
-               count->n_elems);
+    if (count->n_tensors == 0)
+        return;
+    printf("%s%s %s, %" PRIu64 " elements", *first ? "" : "; ", what,
+           text_count(count->n_tensors, "tensor").text, count->n_elems);
+    *first = false;
 }
 
 static void print_counts(const struct uz_inspect_summary *s)
 {
-    bool whole = s->kind != UZ_INPUT_ZERO;
+    bool whole = s->kind != UZ_INPUT_ZERO, first = !whole;
     label(whole ? "tensors" : "parameters");
     if (!s->joined && s->n_tensors > 0)
-        fputs("(as files list them)", stdout);
+        fputs("(as files list them) ", stdout);
     if (whole)
         printf("%s, %" PRIu64 " elements", text_count(s->trainable.n_tensors, "tensor").text,
                s->trainable.n_elems);
     else
-        print_count("trained", &s->trainable);
-    print_count("frozen", &s->frozen);
-    print_count("buffers", &s->buffers);
+        print_count("trained", &s->trainable, &first);
+    print_count("frozen", &s->frozen, &first);
+    print_count("buffers", &s->buffers, &first);
     if (s->n_tied > 0)
-        printf("  tied names %" PRIu64, s->n_tied);
+        printf("; tied names %" PRIu64, s->n_tied);
     putchar('\n');
 }
 

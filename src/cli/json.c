@@ -98,7 +98,7 @@ int json_finish(const struct json *b, cJSON *root)
     return EXIT_DONE;
 }
 
-static void print_failure(const char *command, const struct uz_error *err)
+void json_print_failure(const char *command, const struct uz_error *err)
 {
     struct json b = {0};
     cJSON *root = json_start(&b, command);
@@ -123,6 +123,6 @@ int json_report_failure(const char *command, bool json, const char *interrupted,
     else
         code = message_failure(err);
     if (json)
-        print_failure(command, err);
+        json_print_failure(command, err);
     return code;
 }

@@ -51,9 +51,12 @@ void json_put_texts(struct json *b, cJSON *to, const char *key, const char *cons
  */
 int json_finish(const struct json *b, cJSON *root);
 
+/* The object of a failure on standard output: {..., "error": {status, message, file, offset}}. */
+void json_print_failure(const char *command, const struct uz_error *err);
+
 /*
- * Says what failed, on standard error and (`json`) also as JSON on standard output:
- * {..., "error": {status, message, file, offset}}. `interrupted` is what is said of UZ_CANCELLED.
+ * Says what failed, on standard error and (`json`) also as JSON.
+ * `interrupted` is what is said of UZ_CANCELLED.
  * Returns the exit code.
  */
 int json_report_failure(const char *command, bool json, const char *interrupted,

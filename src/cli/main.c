@@ -26,6 +26,7 @@ static const struct {
     {"inspect", "say what a checkpoint or weight file is", cmd_inspect},
     {"get", "one tensor: its values, or what they are like", cmd_get},
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
+    {"reshard", "ZeRO shards for another number of ranks or stage", cmd_reshard},
     {"set", "a new checkpoint with other values of one tensor", cmd_set},
     {"verify", "tell whether a checkpoint is sound", cmd_verify},
 };
@@ -68,6 +69,14 @@ static command_fn find_command(const char *name)
     return NULL;
 }
 
+/* No command's table of options was looked at yet. */
+static void look_for_json(char **argv)
+{
+    for (; *argv && strcmp(*argv, "--") != 0; argv++)
+        if (!strcmp(*argv, "--json"))
+            message_usage_as_json();
+}
+
 static int refuse_command(const char *name)
 {
     const char *best = suggest_better(name, NULL, "help");
@@ -106,8 +115,10 @@ static int dispatch(int argc, char **argv)
         print_help();
     else if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
         print_version();
-    else
+    else {
+        look_for_json(argv + 1);
         return refuse_command(argv[1]);
+    }
     return EXIT_DONE;
 }
 

@@ -106,7 +106,18 @@ static bool short_wants_value(const struct table *table, const char *arg)
     return false;
 }
 
-/* Makes `_` in the names of long options `-`, and leaves values alone. */
+/* Will a machine read the answer? Not only --json says so: --format json does. */
+static bool wants_json(const struct opts_row *row, const char *value)
+{
+    if (!strcmp(row->name, "json"))
+        return true;
+    return !strcmp(row->name, "format") && value && !strcmp(value, "json");
+}
+
+/*
+ * Makes `_` in the names of long options `-`, and leaves values alone. Looks for --json on its way,
+ * so that faults of options before it are told in JSON, too.
+ */
 static void normalize(const struct table *table, int argc, char **argv)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -122,7 +133,11 @@ static void normalize(const struct table *table, int argc, char **argv)
             if (*p == '_')
                 *p = '-';
         const struct opts_row *row = find_row(table, argv[i] + 2, (size_t)(p - argv[i] - 2));
-        if (row && row->arg && *p == '\0')
+        if (!row)
+            continue;
+        if (wants_json(row, *p ? p + 1 : argv[i + 1]))
+            message_usage_as_json();
+        if (row->arg && *p == '\0')
             i++;
     }
 }

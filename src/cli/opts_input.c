@@ -14,23 +14,13 @@ enum { MAX_THREADS = 1024 };
 
 /* ---- What is read ---- */
 
-enum input_id {
-    INPUT_DIR = OPTS_NO_LETTER,
-    INPUT_SOURCE,
-    INPUT_STRICT,
-    INPUT_THREADS,
-    INPUT_TP_MAP
-};
+enum input_id { INPUT_DIR = OPTS_NO_LETTER, INPUT_STRICT, INPUT_THREADS, INPUT_TP_MAP };
 
 static const struct opts_row input_rows[] = {
     {'t', "tag", "NAME", "tag folder to read (default: what `latest` names)"},
     {INPUT_DIR, "input-dir", "DIR",
      "a further folder with shards of the same\n"
      "checkpoint; may be given more than once"},
-    {INPUT_SOURCE, "source", "WHICH",
-     "masters (default): the optimizer's full weights\n"
-     "lp: the 16-bit weights of the model states, ZeRO\n"
-     "0 to 2; works when optimizer shards are gone"},
     {INPUT_TP_MAP, "tp-map", "FILE",
      "JSON with the keys of universal_checkpoint_info:\n"
      "how tensor-parallel shards are joined, where the\n"
@@ -38,22 +28,6 @@ static const struct opts_row input_rows[] = {
     {INPUT_STRICT, "strict", NULL, "take no warning about data: stop there instead"},
     {INPUT_THREADS, "threads", "N", "default 0: as many as there are processors"},
 };
-
-static const struct opts_word sources[] = {
-    {"masters", UZ_SOURCE_MASTERS},
-    {"lp", UZ_SOURCE_LP},
-};
-
-static int take_source(struct opts_input *input, const struct opts_command *command,
-                       const char *value)
-{
-    int source;
-    int rc = opts_read_word(command, "source", value, sources, N_ITEMS(sources), N_ITEMS(sources),
-                            &source);
-    if (rc == 0)
-        input->options.source = (enum uz_source)source;
-    return rc;
-}
 
 static int take_dir(struct opts_input *input, const char *value)
 {
@@ -72,8 +46,6 @@ static int take_input(void *to, const struct opts_command *command, int id, cons
         return 0;
     case INPUT_DIR:
         return take_dir(input, value);
-    case INPUT_SOURCE:
-        return take_source(input, command, value);
     case INPUT_TP_MAP:
         input->options.tp_map = value;
         return 0;
@@ -92,6 +64,36 @@ const struct opts_group opts_input_group = {
     .take = take_input,
 };
 
+static const struct opts_row source_rows[] = {
+    {OPTS_NO_LETTER, "source", "WHICH",
+     "masters (default): the optimizer's full weights\n"
+     "lp: the 16-bit weights of the model states, ZeRO\n"
+     "0 to 2; works when optimizer shards are gone"},
+};
+
+static const struct opts_word sources[] = {
+    {"masters", UZ_SOURCE_MASTERS},
+    {"lp", UZ_SOURCE_LP},
+};
+
+static int take_source(void *to, const struct opts_command *command, int id, const char *value)
+{
+    struct opts_input *input = to;
+    int source;
+    (void)id;
+    int rc = opts_read_word(command, "source", value, sources, N_ITEMS(sources), N_ITEMS(sources),
+                            &source);
+    if (rc == 0)
+        input->options.source = (enum uz_source)source;
+    return rc;
+}
+
+const struct opts_group opts_source_group = {
+    .rows = source_rows,
+    .n_rows = N_ITEMS(source_rows),
+    .take = take_source,
+};
+
 void opts_input_init(struct opts_input *input)
 {
     *input = (struct opts_input){0};
@@ -108,6 +110,17 @@ void opts_input_free(struct opts_input *input)
 const char *opts_state(const char *value)
 {
     return strcmp(value, "fp32") ? value : NULL;
+}
+
+int opts_state_check(const struct opts_input *input, const char *state,
+                     const struct opts_command *command)
+{
+    if (!state || input->options.source != UZ_SOURCE_LP)
+        return 0;
+    return message_usage(command->name,
+                         "--state %s with --source lp: the model states, which that reads, hold no "
+                         "optimizer states",
+                         state);
 }
 
 const char *opts_scratch_dir(const char *otherwise)
@@ -204,6 +217,17 @@ static const struct opts_row write_rows[] = {
      "none: when the system likes"},
 };
 
+/* For a folder that must be new there is nothing to replace. */
+static const struct opts_row new_rows[] = {
+    {'n', "dry-run", NULL,
+     "check all metadata, tell what would be written,\n"
+     "write nothing"},
+    {WRITE_SYNC, "sync", "WHEN",
+     "full (default): all is on the disk at the end\n"
+     "data: it is on the disk before it has its name\n"
+     "none: when the system likes"},
+};
+
 static const struct opts_word syncs[] = {
     {"none", UZ_DURABLE_NONE},
     {"data", UZ_DURABLE_DATA},
@@ -226,6 +250,9 @@ static int take_write(void *to, const struct opts_command *command, int id, cons
     }
     return rc;
 }
+
+const struct opts_group opts_new_group = {
+    .rows = new_rows, .n_rows = N_ITEMS(new_rows), .take = take_write};
 
 const struct opts_group opts_write_group = {
     .rows = write_rows,
@@ -255,8 +282,8 @@ const struct opts_group opts_memory_group = {
 enum talk_id { TALK_JSON = OPTS_NO_LETTER, TALK_VERSION };
 
 static const struct opts_row talk_rows[] = {
-    {TALK_JSON, "json", NULL, "the result as a JSON object; no progress"},
-    {'q', "quiet", NULL, "no summary, no progress; warnings stay"},
+    {TALK_JSON, "json", NULL, "the result, or the error, as JSON; no progress"},
+    {'q', "quiet", NULL, "no summary, no progress; what was asked for and\nwarnings stay"},
     {'v', "verbose", NULL, "tell what was found, list files and names"},
     {'h', "help", NULL, "this text"},
     {TALK_VERSION, "version", NULL, "the version"},

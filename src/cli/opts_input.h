@@ -11,18 +11,24 @@
 
 #include "cli/opts.h"
 
-/* --tag, --input-dir, --source, --strict, --threads: every command that reads a checkpoint. */
+/* --tag, --input-dir, --tp-map, --strict, --threads: every command that reads a checkpoint. */
 struct opts_input {
     struct uz_input_options options;
     struct opts_list dirs; /* owns the list that options.input_dirs points to */
 };
 
 extern const struct opts_group opts_input_group;
+extern const struct opts_group opts_source_group; /* --source, into the same structure */
 void opts_input_init(struct opts_input *input);
 void opts_input_free(struct opts_input *input);
 
 /* The value of --state: NULL for fp32, which is the weight itself. */
 const char *opts_state(const char *value);
+
+/* Can a state (NULL: the weight) be had from the source? Returns 0, or EXIT_USAGE after a message.
+ */
+int opts_state_check(const struct opts_input *input, const char *state,
+                     const struct opts_command *command);
 
 /* Where compressed shards may be unpacked: $TMPDIR, or `otherwise`. */
 const char *opts_scratch_dir(const char *otherwise);
@@ -46,6 +52,9 @@ struct opts_write {
 };
 
 extern const struct opts_group opts_write_group;
+
+/* --sync, --dry-run: commands whose output is a new folder. */
+extern const struct opts_group opts_new_group;
 
 /* --max-memory: commands that run the engine. */
 struct opts_memory {

@@ -65,10 +65,11 @@ static void put_source(struct json *b, cJSON *to, const struct report *report)
     json_put_text(b, to, "checkpoint", report->checkpoint);
     json_put_text(b, to, "out", report->out);
     json_put_text(b, to, "out_dir", summary->out_dir);
-    json_put_text(b, to, "tag", summary->tag);
-    json_put_text(b, to, "ds_version", *summary->ds_version ? summary->ds_version : NULL);
-    json_put_number(b, to, "zero_stage", (uint64_t)summary->zero_stage);
-    json_put_number(b, to, "world_size", summary->world_size);
+    json_put_text(b, to, "tag", summary->source.tag);
+    json_put_text(b, to, "ds_version",
+                  *summary->source.ds_version ? summary->source.ds_version : NULL);
+    json_put_number(b, to, "zero_stage", (uint64_t)summary->source.zero_stage);
+    json_put_number(b, to, "world_size", summary->source.world_size);
     json_put_text(b, to, "format", summary->format == UZ_FORMAT_PT ? "pt" : "safetensors");
     json_put_text(b, to, "dtype", report->dtype);
     json_put_bool(b, to, "dry_run", report->dry_run);
@@ -87,6 +88,7 @@ static void put_result(struct json *b, cJSON *to, const struct report *report)
     json_put_number(b, to, "frozen_excluded", summary->n_frozen_excluded);
     json_put(b, to, "left_out", make_left_out(b, summary));
     json_put(b, to, "renamed", make_renamed(b, summary));
+    json_put_number(b, to, "config_files_left", summary->n_config_left);
     json_put_number(b, to, "overflows", summary->n_overflows);
     json_put_texts(b, to, "warnings", summary->warnings, summary->n_warnings);
     json_put_real(b, to, "seconds", report->seconds, 3);

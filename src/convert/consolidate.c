@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "check/doubts.h"
 #include "check/replicas.h"
+#include "convert/companions.h"
 #include "convert/memory.h"
 #include "convert/target_path.h"
 #include "engine/engine.h"
@@ -42,7 +43,7 @@ struct uz_consolidation {
 void uz_consolidate_options_default(struct uz_consolidate_options *options)
 {
     *options = (struct uz_consolidate_options){
-        .precision = UZ_PRECISION_FP32,
+        .precision = UZ_PRECISION_AUTO,
         .max_shard_bytes = 5000000000,
         .durability = UZ_DURABLE_FULL,
     };
@@ -167,6 +168,35 @@ static int warn_of_preferred(struct uz_consolidation *job, struct uz_error *err)
     return UZ_OK;
 }
 
+static int add_companions(struct uz_consolidation *job, const struct uz_companions *companions,
+                          struct uz_error *err)
+{
+    bool has_config;
+    UZ_TRY(uz_companions_have_config(companions->dir, &has_config, err));
+    if (!has_config)
+        UZ_TRY(uz_warn_of_data(&job->notes, err,
+                               "%s holds no config.json to be copied: loaders need one",
+                               companions->dir));
+    return uz_companions_add(companions, &job->out, err);
+}
+
+/* Brings what loaders want beside the weights, or counts it. */
+static int bring_companions(struct uz_consolidation *job, const char *checkpoint,
+                            struct uz_error *err)
+{
+    struct uz_companions companions;
+    bool loadable;
+    int rc = uz_companions_find(&companions, checkpoint, job->info.tag, job->target.dir, err);
+    if (rc == UZ_OK && job->options.copy_config)
+        rc = add_companions(job, &companions, err);
+    else if (rc == UZ_OK)
+        rc = uz_companions_have_config(job->target.dir, &loadable, err);
+    if (rc == UZ_OK && !job->options.copy_config && !loadable && !job->target.file_name)
+        job->summary.n_config_left = companions.n;
+    uz_companions_free(&companions);
+    return rc;
+}
+
 static int plan_run(struct uz_consolidation *job, struct uz_error *err)
 {
     static const enum uz_sync syncs[] = {
@@ -218,12 +248,10 @@ static int describe_files(struct uz_consolidation *job, struct uz_error *err)
 static void summarize(struct uz_consolidation *job)
 {
     struct uz_consolidate_summary *summary = &job->summary;
-    summary->tag = job->info.tag;
-    summary->ds_version = job->info.metadata.ds_version;
-    summary->zero_stage = job->info.stage;
-    summary->world_size = job->info.dp_world_size;
+    summary->source = uz_zero_source(&job->info);
     summary->out_dir = job->target.dir;
     summary->format = job->target.format;
+    summary->precision = job->options.precision;
     summary->files = job->files;
     summary->n_files = job->out.n_files;
     summary->n_tensors = job->items.n;
@@ -243,7 +271,7 @@ static void summarize(struct uz_consolidation *job)
 
 static int check_options(const struct uz_consolidate_options *options, struct uz_error *err)
 {
-    if ((unsigned)options->precision > UZ_PRECISION_KEEP)
+    if ((unsigned)options->precision > UZ_PRECISION_AUTO)
         return uz_fail(err, UZ_ARG, "unknown precision %d", (int)options->precision);
     if ((unsigned)options->format > UZ_FORMAT_PT)
         return uz_fail(err, UZ_ARG, "unknown format %d", (int)options->format);
@@ -255,10 +283,19 @@ static int check_options(const struct uz_consolidate_options *options, struct uz
     return UZ_OK;
 }
 
+/* Weights that are there in 16 bits only gain nothing by being written in 32. */
+static void resolve_precision(struct uz_consolidate_options *options)
+{
+    if (options->precision == UZ_PRECISION_AUTO)
+        options->precision =
+            options->input.source == UZ_SOURCE_LP ? UZ_PRECISION_KEEP : UZ_PRECISION_FP32;
+}
+
 static int plan_job(struct uz_consolidation *job, const char *checkpoint, const char *out,
                     struct uz_error *err)
 {
     UZ_TRY(check_options(&job->options, err));
+    resolve_precision(&job->options);
     if (job->options.input.threads == 0)
         job->options.input.threads = uz_usable_processors();
     UZ_TRY(uz_target_path_parse(&job->target, out, job->options.format, err));
@@ -267,6 +304,7 @@ static int plan_job(struct uz_consolidation *job, const char *checkpoint, const 
     UZ_TRY(uz_check_doubts(&job->model, &job->info, &job->notes, err));
     UZ_TRY(warn_of_masters(job, err));
     UZ_TRY(lay_out(job, err));
+    UZ_TRY(bring_companions(job, checkpoint, err));
     UZ_TRY(plan_run(job, err));
     UZ_TRY(describe_files(job, err));
     summarize(job);

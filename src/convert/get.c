@@ -37,6 +37,7 @@ static int describe(struct uz_got *got, const char *name, const struct uz_get_op
     got->info.ndim = got->slice.out_ndim;
     got->info.shape = got->slice.out_shape;
     got->info.numel = got->slice.numel;
+    got->info.source = uz_zero_source(&got->source.zero);
     got->info.warnings = (const char *const *)got->notes.items;
     got->info.n_warnings = got->notes.n;
     return UZ_OK;

@@ -247,6 +247,7 @@ static int make(struct uz_fragment_map *map, const char *checkpoint,
         .partitions = map->partitions,
         .n_partitions = map->n_partitions,
         .order = map->order,
+        .source = uz_zero_source(&map->source.zero),
         .warnings = (const char *const *)map->notes.items,
         .n_warnings = map->notes.n,
     };

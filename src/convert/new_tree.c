@@ -22,33 +22,6 @@ enum { BLOCK_NBYTES = 1 << 20 };
 
 /* ---- The folder ---- */
 
-char *uz_new_tree_parent(const char *out)
-{
-    size_t n = strlen(out);
-    while (n > 1 && out[n - 1] == '/')
-        n--;
-    while (n > 0 && out[n - 1] != '/')
-        n--;
-    while (n > 1 && out[n - 1] == '/')
-        n--;
-    return n ? strndup(out, n) : strdup(".");
-}
-
-int uz_new_tree_check(const char *out, struct uz_error *err)
-{
-    struct stat st;
-    if (lstat(out, &st) == 0)
-        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET, "exists; give the name of a new folder");
-    char *parent = uz_new_tree_parent(out);
-    if (!parent)
-        return uz_fail_nomem(err, strlen(out));
-    int rc = UZ_OK;
-    if (access(parent, W_OK | X_OK) < 0)
-        rc = uz_fail_errno(err, errno, parent, "no folder can be made there");
-    free(parent);
-    return rc;
-}
-
 static int make_dir(const char *path, struct uz_error *err)
 {
     if (mkdir(path, 0777) < 0)
@@ -70,37 +43,16 @@ static int write_latest(const char *dir, const char *tag, struct uz_error *err)
     return rc;
 }
 
-/* A name beside `out` that nobody else has: OUT.unzero-partial.PID */
-static int name_staging(struct uz_new_tree *tree, struct uz_error *err)
-{
-    size_t n = strlen(tree->out);
-    while (n > 1 && tree->out[n - 1] == '/')
-        n--;
-    if (n > INT_MAX || asprintf(&tree->staging, "%.*s.unzero-partial.%ld", (int)n, tree->out,
-                                (long)getpid()) < 0) {
-        tree->staging = NULL;
-        return uz_fail_nomem(err, n);
-    }
-    return UZ_OK;
-}
-
 int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
                      struct uz_error *err)
 {
-    *tree = (struct uz_new_tree){.out = out};
-    UZ_TRY(uz_new_tree_check(out, err));
-    UZ_TRY(name_staging(tree, err));
-    int rc = make_dir(tree->staging, err);
-    if (rc < 0) { /* somebody else's */
-        free(tree->staging);
-        tree->staging = NULL;
-        return rc;
-    }
-    tree->tag_dir = uz_path_join(tree->staging, tag);
+    *tree = (struct uz_new_tree){0};
+    UZ_TRY(uz_tree_open(&tree->tree, out, err));
+    tree->tag_dir = uz_path_join(tree->tree.staging, tag);
     if (!tree->tag_dir)
         return uz_fail_nomem(err, strlen(tag));
     UZ_TRY(make_dir(tree->tag_dir, err));
-    return write_latest(tree->staging, tag, err);
+    return write_latest(tree->tree.staging, tag, err);
 }
 
 /* ---- Files ---- */
@@ -226,7 +178,7 @@ static int add_root_file(void *cookie, const char *name, struct uz_error *err)
     struct uz_new_tree *tree = listing->tree;
     const char *root = listing->root;
     struct stat st;
-    char *from = uz_path_join(root, name), *to = uz_path_join(tree->staging, name);
+    char *from = uz_path_join(root, name), *to = uz_path_join(tree->tree.staging, name);
     int rc = from && to ? UZ_OK : uz_fail_nomem(err, strlen(name));
     if (rc == UZ_OK && stat(from, &st) == 0 && S_ISREG(st.st_mode))
         rc = add_file(tree, from, to, false, err);
@@ -243,72 +195,14 @@ int uz_new_tree_add_root(struct uz_new_tree *tree, const char *root, struct uz_e
 
 /* ---- The end ---- */
 
-/* Calls `each` for everything under a folder, folders behind what they hold. */
-static int walk_tree(const char *dir, int (*each)(const FTSENT *entry, struct uz_error *err),
-                     struct uz_error *err)
-{
-    char *root = strdup(dir);
-    char *const roots[] = {root, NULL};
-    if (!root)
-        return uz_fail_nomem(err, strlen(dir));
-    FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    int rc = walk ? UZ_OK : uz_fail_errno(err, errno, dir, "cannot be listed");
-    for (const FTSENT *entry; rc == UZ_OK && (entry = fts_read(walk)) != NULL;)
-        if (entry->fts_info != FTS_D)
-            rc = each(entry, err);
-    if (walk)
-        fts_close(walk);
-    free(root);
-    return rc;
-}
-
-static int sync_entry(const FTSENT *entry, struct uz_error *err)
-{
-    int fd = open(entry->fts_accpath, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return uz_fail_errno(err, errno, entry->fts_path, "cannot be opened");
-    int rc = fsync(fd) < 0 ? uz_fail_errno(err, errno, entry->fts_path, "cannot be made durable")
-                           : UZ_OK;
-    close(fd);
-    return rc;
-}
-
-static int remove_entry(const FTSENT *entry, struct uz_error *err)
-{
-    (void)err; /* what cannot be removed stays; there is nobody to tell */
-    (void)remove(entry->fts_accpath);
-    return UZ_OK;
-}
-
-static int sync_parent(const char *out, struct uz_error *err)
-{
-    char *parent = uz_new_tree_parent(out);
-    if (!parent)
-        return uz_fail_nomem(err, strlen(out));
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || fsync(fd) < 0 ? uz_fail_errno(err, errno, parent, "cannot be made durable")
-                                     : UZ_OK;
-    if (fd >= 0)
-        close(fd);
-    free(parent);
-    return rc;
-}
-
 int uz_new_tree_commit(struct uz_new_tree *tree, struct uz_error *err)
 {
-    UZ_TRY(walk_tree(tree->staging, sync_entry, err));
-    if (renameat2(AT_FDCWD, tree->staging, AT_FDCWD, tree->out, RENAME_NOREPLACE) < 0)
-        return uz_fail_errno(err, errno, tree->out, "the new folder cannot get its name");
-    free(tree->staging);
-    tree->staging = NULL;
-    return sync_parent(tree->out, err);
+    return uz_tree_commit(&tree->tree, err);
 }
 
 void uz_new_tree_close(struct uz_new_tree *tree)
 {
-    if (tree->staging)
-        (void)walk_tree(tree->staging, remove_entry, NULL);
-    free(tree->staging);
+    uz_tree_close(&tree->tree);
     free(tree->tag_dir);
     *tree = (struct uz_new_tree){0};
 }

@@ -10,25 +10,18 @@
 
 #include "base/clone.h"
 #include "base/error.h"
+#include "engine/tree.h"
 
 /* True for a file that will be changed and so must be the new checkpoint's own. */
 typedef bool (*uz_is_changed_fn)(const void *cookie, const char *path);
 
 struct uz_new_tree {
-    char *
-        staging; /* folder beside `out`, with latest and the tag folder; removed if not committed */
-    char *tag_dir; /* in it */
-    const char *out;
+    struct uz_tree tree;   /* its staging folder has latest and the tag folder */
+    char *tag_dir;         /* in it */
     uz_clone_tick_fn tick; /* called for each block that is copied; set after opening; NULL: none */
     void *tick_cookie;
     uint64_t n_changed, n_reflinked, n_linked, n_copied;
 };
-
-/* malloc'ed folder that `out` is to be in; NULL without memory. */
-char *uz_new_tree_parent(const char *out);
-
-/* UZ_ARG if `out` exists or cannot be made; touches nothing. */
-int uz_new_tree_check(const char *out, struct uz_error *err);
 
 /*
  * Makes the staging folder with `latest` and the folder of `tag`. Free with uz_new_tree_close,

@@ -145,7 +145,7 @@ static bool is_beside_or_below(const char *place, const char *path)
 /* A new checkpoint inside the old one's tag folder would have to hold itself. */
 static int refuse_inside(const struct uz_setting *job, struct uz_error *err)
 {
-    char *parent = uz_new_tree_parent(job->out);
+    char *parent = uz_tree_parent(job->out);
     char *place = parent ? realpath(parent, NULL) : NULL;
     bool inside = false;
     for (size_t i = 0; place && !inside && i < job->model.n_files; i++)
@@ -161,7 +161,7 @@ static int refuse_inside(const struct uz_setting *job, struct uz_error *err)
 static int plan(struct uz_setting *job, const char *values, struct uz_error *err)
 {
     job->notes.strict = job->options.input.strict;
-    UZ_TRY(uz_new_tree_check(job->out, err));
+    UZ_TRY(uz_tree_check(job->out, err));
     UZ_TRY(
         read_checkpoint(job, job->checkpoint, &job->options.input, &job->model, &job->zero, err));
     if (job->zero.is_universal)
@@ -174,7 +174,7 @@ static int plan(struct uz_setting *job, const char *values, struct uz_error *err
     UZ_TRY(check_values(job, values, err));
     UZ_TRY(mark_changed(job, err));
     const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
-    job->summary.tag = job->zero.tag;
+    job->summary.source = uz_zero_source(&job->zero);
     job->summary.stored_name = tensor->name;
     job->summary.n_elems = tensor->numel;
     job->summary.lp_updated = tensor->lp != UZ_NONE;
@@ -268,7 +268,7 @@ static int change(struct uz_setting *job, const struct uz_new_tree *tree, struct
     input.n_input_dirs = 0;
     struct uz_notes told = job->notes; /* all warnings were given when the job was planned */
     job->notes = (struct uz_notes){0};
-    int rc = read_checkpoint(job, tree->staging, &input, &model, &info, err);
+    int rc = read_checkpoint(job, tree->tree.staging, &input, &model, &info, err);
     uz_notes_free(&job->notes);
     job->notes = told;
     UZ_TRY(rc);

@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "out/files.h"
 
@@ -36,29 +38,74 @@ static int split_file(struct uz_target_path *target, const char *out, struct uz_
     return UZ_OK;
 }
 
+static const struct ending {
+    const char *text;
+    enum uz_format format;
+} endings[] = {
+    {".safetensors", UZ_FORMAT_SAFETENSORS},
+    {".bin", UZ_FORMAT_PT},
+    {".pt", UZ_FORMAT_PT},
+    {".pth", UZ_FORMAT_PT},
+};
+
+enum { N_ENDINGS = sizeof endings / sizeof endings[0] };
+
 /* The format of a file's name; AUTO if it has none of the endings. */
 static enum uz_format format_of_name(const char *name)
 {
-    static const struct {
-        const char *ending;
-        enum uz_format format;
-    } endings[] = {
-        {".safetensors", UZ_FORMAT_SAFETENSORS},
-        {".bin", UZ_FORMAT_PT},
-        {".pt", UZ_FORMAT_PT},
-        {".pth", UZ_FORMAT_PT},
-    };
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
-        if (uz_has_suffix(name, endings[i].ending))
+    for (size_t i = 0; i < N_ENDINGS; i++)
+        if (uz_has_suffix(name, endings[i].text))
             return endings[i].format;
     return UZ_FORMAT_AUTO;
 }
 
 enum uz_format uz_output_file_format(const char *out)
 {
-    struct stat st;
-    bool folder = stat(out, &st) == 0 && S_ISDIR(st.st_mode);
-    return folder ? UZ_FORMAT_AUTO : format_of_name(out); /* a slash at the end is no ending */
+    /* a slash at the end is no ending */
+    return uz_is_dir(out) ? UZ_FORMAT_AUTO : format_of_name(out);
+}
+
+static bool ends_with_in_any_case(const char *name, const char *end)
+{
+    size_t n = strlen(name), n_end = strlen(end);
+    return n > n_end && !strcasecmp(name + n - n_end, end);
+}
+
+/*
+ * Files that people expect weights in. Folders may have a dot in their names (llama-3.1, run.old),
+ * so that not every ending tells of a file.
+ */
+static bool is_named_like_a_file(const char *path)
+{
+    static const char *const others[] = {
+        ".gguf", ".ggml",    ".ckpt", ".npz",   ".npy",        ".h5",  ".hdf5",
+        ".onnx", ".msgpack", ".pkl",  ".zip",   ".tar",        ".tgz", ".gz",
+        ".zst",  ".json",    ".yaml", ".torch", ".safetensor",
+    };
+    const char *name = uz_path_name(path);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (ends_with_in_any_case(name, others[i]))
+            return true;
+    for (size_t i = 0; i < N_ENDINGS; i++)
+        if (ends_with_in_any_case(name, endings[i].text) && !uz_has_suffix(name, endings[i].text))
+            return true;
+    return false;
+}
+
+int uz_output_name_check(const char *out, struct uz_error *err)
+{
+    uz_error_clear(err);
+    if (!*out)
+        return uz_fail(err, UZ_ARG, "the output has an empty name");
+    if (!strcmp(out, "-"))
+        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
+                          "weights are not written to standard output; give a folder or a file");
+    if (!uz_is_dir(out) && is_named_like_a_file(out))
+        return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
+                          "is named like a file of a format that is not written; files are named "
+                          "*.safetensors, *.bin, *.pt or *.pth, and a slash at the end makes any "
+                          "name a folder's");
+    return UZ_OK;
 }
 
 static int parse_stripped(struct uz_target_path *target, const char *out, enum uz_format of_name,
@@ -82,8 +129,7 @@ int uz_target_path_parse(struct uz_target_path *target, const char *out, enum uz
     size_t n = strlen(out);
     enum uz_format of_name = uz_output_file_format(out);
     *target = (struct uz_target_path){0};
-    if (n == 0)
-        return uz_fail(err, UZ_ARG, "the output has an empty name");
+    UZ_TRY(uz_output_name_check(out, err));
     if (of_name != UZ_FORMAT_AUTO && format != UZ_FORMAT_AUTO && of_name != format)
         return uz_fail_at(err, UZ_ARG, out, UZ_NO_OFFSET,
                           "is not named as a file of the format that was asked for");

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "engine/convert.h"
@@ -217,6 +218,13 @@ static int read_together(struct uz_gather *gather, size_t i, size_t *end, struct
     return UZ_OK;
 }
 
+static void place_zeros(const struct uz_gather *gather, const struct uz_copy *copy)
+{
+    for (uint64_t row = 0; row < copy->n_rows; row++)
+        memset(gather->out + copy->dst + row * copy->dst_stride, 0,
+               (size_t)copy->n_elems * uz_dtype_size(copy->to));
+}
+
 /* Copies by source: file, then byte. */
 static int by_source(const void *a, const void *b)
 {
@@ -236,7 +244,10 @@ int uz_gather_copies(struct uz_gather *gather, struct uz_copy *copies, size_t n,
         qsort(copies, n, sizeof *copies, by_source);
     for (size_t i = 0; i < n;) {
         const struct uz_copy *copy = &copies[i];
-        if (is_direct(copy)) {
+        if (copy->file == UZ_NONE) {
+            place_zeros(gather, copy);
+            i++;
+        } else if (is_direct(copy)) {
             UZ_TRY(read_source(gather, copy->file, out + copy->dst,
                                (size_t)(copy->n_elems * uz_dtype_size(copy->from)), copy->src,
                                err));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scatter order: a source is gone through once, from front to back. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -114,10 +115,14 @@ static int skip_to(struct pass *pass, uint64_t pos, struct uz_error *err)
 static int read_block(struct pass *pass, struct uz_error *err)
 {
     struct uz_worker *worker = pass->worker;
-    const char *path = worker->plan->model->files[pass->place->file];
     int fd;
     if (pass->stream)
         return uz_stream_read(pass->stream, worker->gather.scratch, (size_t)pass->nbytes, err);
+    if (pass->place->file == UZ_NONE) {
+        memset(worker->gather.scratch, 0, (size_t)pass->nbytes);
+        return UZ_OK;
+    }
+    const char *path = worker->plan->model->files[pass->place->file];
     UZ_TRY(uz_fd_cache_get(&worker->gather.sources, pass->place->file, path, &fd, err));
     return uz_pread_all(fd, worker->gather.scratch, (size_t)pass->nbytes,
                         pass->place->offset + pass->pos, path, err);

@@ -192,37 +192,6 @@ static int lock_staging(struct uz_stage *stage, struct uz_error *err)
     return UZ_OK;
 }
 
-/*
- * Gives a new file its size, and its room on the disk where the file system can do that: a full
- * disk is then known before anything is written, and the writes themselves get cheaper.
- */
-static int set_size(int fd, const char *path, uint64_t nbytes, struct uz_error *err)
-{
-    int rc = -1;
-    if (nbytes > 0)
-        do
-            rc = fallocate(fd, 0, 0, (off_t)nbytes);
-        while (rc < 0 && errno == EINTR);
-    if (rc < 0 && nbytes > 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
-        return uz_fail_errno(err, errno, path, "cannot get its room of %llu bytes",
-                             (unsigned long long)nbytes);
-    if (rc < 0 && ftruncate(fd, (off_t)nbytes) < 0)
-        return uz_fail_errno(err, errno, path, "cannot get its size of %llu bytes",
-                             (unsigned long long)nbytes);
-    return UZ_OK;
-}
-
-static int create_file(const char *path, uint64_t nbytes, struct uz_error *err)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return uz_fail_errno(err, errno, path, "cannot be made");
-    int rc = set_size(fd, path, nbytes, err);
-    if (close(fd) < 0 && rc == UZ_OK)
-        rc = uz_fail_errno(err, errno, path, "cannot be closed");
-    return rc;
-}
-
 static int create_files(struct uz_stage *stage, struct uz_error *err)
 {
     size_t n = stage->out->n_files;
@@ -234,7 +203,7 @@ static int create_files(struct uz_stage *stage, struct uz_error *err)
         stage->finals[i] = uz_path_join(stage->options->dir, file->name);
         if (!stage->paths[i] || !stage->finals[i])
             return uz_fail_nomem(err, strlen(file->name));
-        UZ_TRY(create_file(stage->paths[i], file->nbytes, err));
+        UZ_TRY(uz_create_file(stage->paths[i], file->nbytes, err));
     }
     return UZ_OK;
 }

@@ -20,7 +20,7 @@
 
 /* Bytes of elements in a file. */
 struct uz_place {
-    uint32_t file; /* index into files */
+    uint32_t file; /* index into files; UZ_NONE: in none, all elements are zero (padding) */
     enum uz_packing packing;
     bool big_endian; /* order of the bytes in an element */
     uint64_t offset; /* byte of the file where element 0 lies; 0 if packed */

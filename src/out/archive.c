@@ -229,6 +229,30 @@ int uz_archive_add_target(struct uz_archive *archive, const char *name, uint64_t
     return uz_bytes_check(&archive->bytes, err);
 }
 
+char *uz_archive_root_for(const char *file_name)
+{
+    const char *dot = strrchr(file_name, '.');
+    size_t n = dot ? (size_t)(dot - file_name) : strlen(file_name);
+    bool usable = n > 0 && strspn(file_name, ".") < n;
+    for (size_t i = 0; i < n; i++)
+        usable &= file_name[i] > ' ' - 1 && file_name[i] < 0x7f && file_name[i] != '\\';
+    return usable ? strndup(file_name, n) : strdup("archive");
+}
+
+int uz_archive_add_pickle(struct uz_archive *archive, const struct uz_bytes *pickle,
+                          struct uz_error *err)
+{
+    UZ_TRY(uz_archive_add(archive, "data.pkl", pickle->data, pickle->n, err));
+    UZ_TRY(uz_archive_add(archive, ".format_version", "1", 1, err));
+    UZ_TRY(uz_archive_add(archive, ".storage_alignment", "64", 2, err));
+    return uz_archive_add(archive, "byteorder", "little", 6, err);
+}
+
+int uz_archive_add_version(struct uz_archive *archive, struct uz_error *err)
+{
+    return uz_archive_add(archive, "version", "3\n", 2, err);
+}
+
 /* The records behind the directory: the zip64 ones always, as PyTorch writes them. */
 static void put_end(struct uz_archive *archive, uint64_t directory_offset)
 {

@@ -35,6 +35,20 @@ struct uz_archive {
 
 void uz_archive_start(struct uz_archive *archive, const char *root);
 
+/*
+ * malloc'ed name of the folder that PyTorch puts a file's entries in: the file's stem, if it can be
+ * a folder's name in ASCII, else "archive". NULL without memory.
+ */
+char *uz_archive_root_for(const char *file_name);
+
+/*
+ * Adds the entries that stand before the storages, in PyTorch's order; 1 of `.format_version` is
+ * that of 2.13. The entry behind the storages is uz_archive_add_version's: 3, also of 2.13.
+ */
+int uz_archive_add_pickle(struct uz_archive *archive, const struct uz_bytes *pickle,
+                          struct uz_error *err);
+int uz_archive_add_version(struct uz_archive *archive, struct uz_error *err);
+
 /* Adds the entry ROOT/name with these contents. */
 int uz_archive_add(struct uz_archive *archive, const char *name, const void *data, size_t nbytes,
                    struct uz_error *err);

@@ -34,31 +34,13 @@ bool uz_is_weights_file(const struct uz_file_names *names, const char *name)
 int uz_files_add_target(const struct uz_files *files, const struct uz_item *item, uint64_t offset,
                         struct uz_error *err)
 {
-    struct uz_out *out = files->out;
-    UZ_TRY(uz_reserve(&out->targets, &out->cap_targets, (uint64_t)out->n_targets + 1,
-                      sizeof *out->targets, err));
-    out->targets[out->n_targets++] = (struct uz_target){
+    const struct uz_target target = {
         .tensor = item->tensor,
         .dtype = item->dtype,
         .n_elems = files->model->tensors[item->tensor].numel,
         .offset = offset,
     };
-    return UZ_OK;
-}
-
-/* Adds a file without contents; *name is taken over. */
-static int add_file(struct uz_out *out, char *name, struct uz_out_file **file, struct uz_error *err)
-{
-    int rc = name ? uz_reserve(&out->files, &out->cap_files, (uint64_t)out->n_files + 1,
-                               sizeof *out->files, err)
-                  : uz_fail_nomem(err, 0);
-    if (rc < 0) {
-        free(name);
-        return rc;
-    }
-    *file = &out->files[out->n_files++];
-    **file = (struct uz_out_file){.name = name, .first_target = out->n_targets};
-    return UZ_OK;
+    return uz_out_add_target(files->out, &target, err);
 }
 
 static char *shard_name(const struct uz_files *files, uint32_t shard)
@@ -82,12 +64,10 @@ static int lay_out_file(struct uz_files *files, const struct uz_placed *placed, 
 {
     struct uz_out *out = files->out;
     struct uz_out_file *file;
-    UZ_TRY(add_file(out, shard_name(files, placed[0].shard), &file, err));
+    UZ_TRY(uz_out_add_file(out, shard_name(files, placed[0].shard), &file, err));
     UZ_TRY(files->fill(files, file, placed, n, err));
     file->n_tensors = n;
-    file->n_targets = out->n_targets - file->first_target;
-    for (size_t i = file->first_target; i < out->n_targets; i++)
-        out->data_nbytes += out->targets[i].n_elems * uz_dtype_size(out->targets[i].dtype);
+    uz_out_end_file(out);
     return UZ_OK;
 }
 
@@ -119,7 +99,7 @@ static int add_index_file(struct uz_files *files, char *text, size_t nbytes, str
     char *name;
     if (asprintf(&name, "%s%s.index.json", files->names->stem, files->names->ending) < 0)
         name = NULL;
-    UZ_TRY(add_file(files->out, name, &file, err));
+    UZ_TRY(uz_out_add_file(files->out, name, &file, err));
     file->head = text;
     file->head_nbytes = file->nbytes = nbytes;
     return UZ_OK;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/mem.h"
 
 void uz_out_free(struct uz_out *out)
 {
@@ -22,6 +23,36 @@ void uz_out_free(struct uz_out *out)
     free(out->files);
     free(out->targets);
     *out = (struct uz_out){0};
+}
+
+int uz_out_add_file(struct uz_out *out, char *name, struct uz_out_file **file, struct uz_error *err)
+{
+    int rc = name ? uz_reserve(&out->files, &out->cap_files, (uint64_t)out->n_files + 1,
+                               sizeof *out->files, err)
+                  : uz_fail_nomem(err, 0);
+    if (rc < 0) {
+        free(name);
+        return rc;
+    }
+    *file = &out->files[out->n_files++];
+    **file = (struct uz_out_file){.name = name, .first_target = out->n_targets};
+    return UZ_OK;
+}
+
+int uz_out_add_target(struct uz_out *out, const struct uz_target *target, struct uz_error *err)
+{
+    struct uz_target *added;
+    UZ_TRY(UZ_APPEND(out->targets, out->n_targets, out->cap_targets, &added, err));
+    *added = *target;
+    return UZ_OK;
+}
+
+void uz_out_end_file(struct uz_out *out)
+{
+    struct uz_out_file *file = &out->files[out->n_files - 1];
+    file->n_targets = out->n_targets - file->first_target;
+    for (size_t i = file->first_target; i < out->n_targets; i++)
+        out->data_nbytes += out->targets[i].n_elems * uz_dtype_size(out->targets[i].dtype);
 }
 
 void uz_seal_file(const struct uz_out_file *file)

@@ -8,6 +8,8 @@
 
 #include <unzero/dtype.h>
 
+#include "base/error.h"
+
 /* Elements [lo, lo + n_elems) of a tensor, stored without gaps from byte `offset` of a file on. */
 struct uz_target {
     uint32_t tensor;
@@ -72,6 +74,19 @@ struct uz_out {
 };
 
 void uz_out_free(struct uz_out *out);
+
+/*
+ * Adds a file without contents, whose name (malloc'ed; NULL: UZ_NOMEM) is taken over, also on
+ * failure. *file is borrowed until the next file is added.
+ */
+int uz_out_add_file(struct uz_out *out, char *name, struct uz_out_file **file,
+                    struct uz_error *err);
+
+/* Adds a target to the last file. */
+int uz_out_add_target(struct uz_out *out, const struct uz_target *target, struct uz_error *err);
+
+/* Counts the targets of the last file, which gets no more. */
+void uz_out_end_file(struct uz_out *out);
 
 /* Writes the file's identifier, if it has one, from the checksums in its slots. */
 void uz_seal_file(const struct uz_out_file *file);

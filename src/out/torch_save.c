@@ -19,20 +19,6 @@ static int by_place(const void *a, const void *b)
     return x->item < y->item ? -1 : x->item > y->item; /* all items are in one array */
 }
 
-/*
- * PyTorch calls the folder after the file's stem, if it can: "archive" stands for names that are
- * not ASCII, and for those that would not be a folder's.
- */
-static char *root_of(const char *file_name)
-{
-    const char *dot = strrchr(file_name, '.');
-    size_t n = dot ? (size_t)(dot - file_name) : strlen(file_name);
-    bool usable = n > 0 && strspn(file_name, ".") < n;
-    for (size_t i = 0; i < n; i++)
-        usable &= file_name[i] > ' ' - 1 && file_name[i] < 0x7f && file_name[i] != '\\';
-    return usable ? strndup(file_name, n) : strdup("archive");
-}
-
 /* Which of the placed items shares the object of number i: an earlier one, or itself. */
 static size_t same_as(const struct uz_files *files, const struct uz_placed *placed, size_t i)
 {
@@ -90,25 +76,14 @@ static int add_storages(struct uz_archive *archive, const struct uz_files *files
     return UZ_OK;
 }
 
-/* Entries in PyTorch's order. Version 3 of the format; 1 of `.format_version`: both of 2.13. */
-static int add_entries(struct uz_archive *archive, const struct uz_bytes *pickle,
-                       const struct uz_files *files, const struct uz_placed *placed, size_t n,
-                       struct uz_error *err)
-{
-    UZ_TRY(uz_archive_add(archive, "data.pkl", pickle->data, pickle->n, err));
-    UZ_TRY(uz_archive_add(archive, ".format_version", "1", 1, err));
-    UZ_TRY(uz_archive_add(archive, ".storage_alignment", "64", 2, err));
-    UZ_TRY(uz_archive_add(archive, "byteorder", "little", 6, err));
-    UZ_TRY(add_storages(archive, files, placed, n, err));
-    return uz_archive_add(archive, "version", "3\n", 2, err);
-}
-
 static int fill_archive(struct uz_archive *archive, struct uz_bytes *pickle,
                         const struct uz_files *files, struct uz_out_file *file,
                         const struct uz_placed *placed, size_t n, struct uz_error *err)
 {
     UZ_TRY(make_pickle(pickle, files, placed, n, err));
-    UZ_TRY(add_entries(archive, pickle, files, placed, n, err));
+    UZ_TRY(uz_archive_add_pickle(archive, pickle, err));
+    UZ_TRY(add_storages(archive, files, placed, n, err));
+    UZ_TRY(uz_archive_add_version(archive, err));
     return uz_archive_finish(archive, file, err);
 }
 
@@ -117,7 +92,7 @@ static int fill(const struct uz_files *files, struct uz_out_file *file,
 {
     struct uz_archive archive;
     struct uz_bytes pickle = {0};
-    char *root = root_of(file->name);
+    char *root = uz_archive_root_for(file->name);
     if (!root)
         return uz_fail_nomem(err, strlen(file->name));
     uz_archive_start(&archive, root);

@@ -12,7 +12,7 @@
 
 /* A 2-D block to be copied into memory; offsets and strides are in bytes. */
 struct uz_copy {
-    uint32_t file; /* source file */
+    uint32_t file; /* source file; UZ_NONE: there is none, the elements are zero */
     enum uz_dtype from, to;
     bool swap;    /* the source's elements have their bytes in the opposite order */
     uint64_t src; /* in the source file */

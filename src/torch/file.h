@@ -25,6 +25,16 @@ struct uz_storage {
     bool big_endian;
 };
 
+/* A storage as a pickle names it. */
+struct uz_storage_ref {
+    struct uz_storage storage;
+    const struct uz_node *class_node, *location;
+    enum uz_dtype dtype;    /* of the class; INVALID: untyped bytes, or no plain number */
+    size_t itemsize;        /* bytes of the class's elements */
+    uint64_t numel;         /* of those elements in the storage */
+    uint64_t first, nbytes; /* bytes of it that may be used: all but in files from before 0.4 */
+};
+
 /* A tensor: a strided view of a storage, proven to lie inside it. */
 struct uz_view {
     enum uz_dtype dtype;
@@ -75,6 +85,13 @@ bool uz_torch_is_tensor(const struct uz_node *node);
  */
 int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, const char *what,
                     struct uz_view *view, struct uz_error *err);
+
+/*
+ * Resolves the persistent id of a storage, of any class whose size is known. Fails as
+ * uz_torch_tensor does; `what` names the tensor in messages.
+ */
+int uz_torch_storage(struct uz_torch_file *file, const struct uz_node *node, const char *what,
+                     struct uz_storage_ref *ref, struct uz_error *err);
 
 /*
  * What two names of one piece of memory in a file have in common -- storage, offset, sizes and

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tensors: from PyTorch's rebuild calls to checked views of storages in the file. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "torch/file_impl.h"
 #include "torch/storage_class.h"
+#include "torch/tensor_impl.h"
 
 /* Wrappers around one tensor: a parameter in a subclass in ... two occur. */
-enum { MAX_WRAPPERS = 8, MAX_KEY_NBYTES = 200 };
+enum { MAX_WRAPPERS = 8 };
 
 /* A call that would make a tensor. */
 struct call {
@@ -20,23 +18,6 @@ struct call {
     const struct uz_seq *args;
     const char *what;
 };
-
-/* A failure about the tensor, at the opcode that made `node`; a macro for uz_fail's reason. */
-#define fail_tensor(file, node, what, status, err, ...)                                            \
-    (describe_failure((file), (node), (what), (status), (err), __VA_ARGS__), (int)(status))
-
-static void UZ_PRINTF(6, 7)
-    describe_failure(const struct uz_torch_file *file, const struct uz_node *node, const char *what,
-                     int status, struct uz_error *err, const char *fmt, ...)
-{
-    char text[768];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    uz_fill_error(err, status, uz_content_path(file->content), node ? node->offset : UZ_NO_OFFSET,
-                  "%s: %s", what, text);
-}
 
 static bool has_prefix(const struct uz_text *text, const char *prefix)
 {
@@ -138,164 +119,6 @@ int uz_torch_shape(const struct uz_torch_file *file, const struct uz_node *node,
                    unsigned *ndim, uint64_t shape[UZ_MAX_NDIM], struct uz_error *err)
 {
     return read_sizes(file, node, what, "size", ndim, shape, err);
-}
-
-/* The storage of a file in the old container. */
-static int place_old_storage(struct uz_torch_file *file, const struct call *call,
-                             const struct uz_node *key, uint64_t nbytes, struct uz_storage *storage,
-                             struct uz_error *err)
-{
-    char kind[300];
-    uint64_t index;
-    if (key->kind != UZ_NODE_STR ||
-        !uz_legacy_find(file->legacy, key->u.text.data, key->u.text.nbytes, &index))
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "its storage, %s, is not in the file's list of storages",
-                           uz_node_describe(key, kind, sizeof kind));
-    const struct uz_legacy_storage *old = uz_legacy_storage(file->legacy, index);
-    if (old->nbytes != nbytes)
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "its storage needs %" PRIu64 " bytes, the file has %" PRIu64, nbytes,
-                           old->nbytes);
-    bool packed = uz_content_is_packed(file->content);
-    *storage = (struct uz_storage){
-        .key = index,
-        .offset = packed ? 0 : old->offset,
-        .nbytes = nbytes,
-        .entry = index,
-        .packing = packed ? UZ_PACKED_ZSTD : UZ_PACKED_STORED,
-    };
-    return UZ_OK;
-}
-
-/* The index of the archive's entry ROOT/data/KEY. */
-static int find_entry(const struct uz_torch_file *file, const struct call *call,
-                      const struct uz_node *key, uint64_t *index, struct uz_error *err)
-{
-    char name[MAX_KEY_NBYTES + 8], kind[300];
-    if (key->kind != UZ_NODE_STR || key->u.text.nbytes > MAX_KEY_NBYTES ||
-        memchr(key->u.text.data, '\0', key->u.text.nbytes))
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "%s stands where the key of its storage must",
-                           uz_node_describe(key, kind, sizeof kind));
-    snprintf(name, sizeof name, "data/%.*s", (int)key->u.text.nbytes, key->u.text.data);
-    char *full = uz_path_join(file->archive_root, name);
-    if (!full)
-        return uz_fail_nomem(err, sizeof name);
-    bool found = uz_zip_find(file->zip, full, index);
-    free(full);
-    if (!found)
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "its storage '%s' is not in the archive", name);
-    return UZ_OK;
-}
-
-/* Where the bytes of entry `index` lie; it must hold `nbytes`. */
-static int place_storage(struct uz_torch_file *file, const struct call *call, uint64_t index,
-                         uint64_t nbytes, struct uz_storage *storage, struct uz_error *err)
-{
-    struct uz_zip_entry entry;
-    uint64_t offset = 0;
-    int rc = uz_zip_stat(file->zip, index, &entry, err);
-    if (rc == UZ_OK && entry.nbytes != nbytes)
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "its storage needs %" PRIu64 " bytes, the archive's entry '%s' has "
-                           "%" PRIu64,
-                           nbytes, uz_zip_name(file->zip, index), entry.nbytes);
-    if (rc == UZ_OK)
-        rc = uz_zip_offset(file->zip, index, &offset, err);
-    if (rc < 0)
-        return uz_context(err, rc, "%s", call->what);
-    bool packed = uz_content_is_packed(file->content);
-    if (packed && entry.deflated)
-        return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
-                           "deflated in a file that is compressed whole: decompress the file "
-                           "first, zstd -d");
-    *storage = (struct uz_storage){
-        .key = index,
-        .offset = packed || entry.deflated ? 0 : offset,
-        .nbytes = nbytes,
-        .entry = index,
-        .packing = packed           ? UZ_PACKED_ZSTD
-                   : entry.deflated ? UZ_PACKED_DEFLATE
-                                    : UZ_PACKED_STORED,
-        .big_endian = file->big_endian,
-    };
-    return UZ_OK;
-}
-
-/* Checks the persistent id ('storage', class, key, location, numel[, view]) as far as its class. */
-static int storage_id(const struct uz_torch_file *file, const struct call *call,
-                      const struct uz_node *node, const struct uz_seq **id, enum uz_dtype *dtype,
-                      struct uz_error *err)
-{
-    char kind[300];
-    const struct uz_seq *seq = node->kind == UZ_NODE_PERSID ? uz_node_list(node->u.persid) : NULL;
-    if (!seq || seq->n < 5 || seq->n > 6 || !uz_node_is_str(seq->items[0], "storage"))
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "%s stands where its storage must",
-                           uz_node_describe(node, kind, sizeof kind));
-    bool known;
-    *dtype = uz_storage_class_dtype(seq->items[1], &known);
-    if (!known)
-        return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
-                           "unknown storage class %s",
-                           uz_node_describe(seq->items[1], kind, sizeof kind));
-    *id = seq;
-    return UZ_OK;
-}
-
-/* The bytes of a storage that a tensor may use. */
-struct part {
-    uint64_t first, nbytes;
-};
-
-/*
- * PyTorch before 0.4 had storages that are views of others: (key, offset, size) in elements. The
- * view is a part of the storage that is in the file.
- */
-static int read_part(const struct uz_torch_file *file, const struct call *call,
-                     const struct uz_seq *id, uint64_t numel, size_t itemsize, struct part *part,
-                     struct uz_error *err)
-{
-    *part = (struct part){0, numel * itemsize};
-    if (id->n < 6 || uz_node_is_none(id->items[5]))
-        return UZ_OK;
-    const struct uz_seq *view = uz_node_list(id->items[5]);
-    uint64_t first, n_elems;
-    if (!view || view->n != 3 || !uz_node_u64(view->items[1], &first) ||
-        !uz_node_u64(view->items[2], &n_elems) || first > numel || n_elems > numel - first)
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "its storage is no proper view of another storage");
-    *part = (struct part){first * itemsize, n_elems * itemsize};
-    return UZ_OK;
-}
-
-/* Resolves the storage. view->dtype is what the call says, or INVALID: as the storage's class. */
-static int resolve_storage(struct uz_torch_file *file, const struct call *call,
-                           const struct uz_node *node, struct uz_view *view, struct part *part,
-                           struct uz_error *err)
-{
-    const struct uz_seq *id = NULL;
-    enum uz_dtype dtype = UZ_DTYPE_INVALID;
-    uint64_t numel, nbytes, index = 0;
-
-    UZ_TRY(storage_id(file, call, node, &id, &dtype, err));
-    if (dtype == UZ_DTYPE_INVALID && view->dtype == UZ_DTYPE_INVALID)
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "an untyped storage, and no dtype");
-    if (view->dtype == UZ_DTYPE_INVALID)
-        view->dtype = dtype;
-    size_t itemsize = dtype == UZ_DTYPE_INVALID ? 1 : uz_dtype_size(dtype);
-    if (id->items[4]->kind != UZ_NODE_INT || !uz_node_u64(id->items[4], &numel) ||
-        !uz_mul_u64(numel, itemsize, &nbytes))
-        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
-                           "the size of its storage is no size");
-    UZ_TRY(read_part(file, call, id, numel, itemsize, part, err));
-    if (file->legacy)
-        return place_old_storage(file, call, id->items[2], nbytes, &view->storage, err);
-    UZ_TRY(find_entry(file, call, id->items[2], &index, err));
-    return place_storage(file, call, index, nbytes, &view->storage, err);
 }
 
 /* The conj and neg bits change what the bytes mean; refuse what is not plain data. */
@@ -409,13 +232,35 @@ static int check_bounds(const struct uz_torch_file *file, const struct call *cal
     return UZ_OK;
 }
 
+/* Storages whose elements are no plain numbers, or of no known type, are refused before their sizes
+ * are looked at. */
+static int check_class(const struct uz_torch_file *file, const struct call *call,
+                       const struct uz_node *storage, enum uz_dtype dtype, struct uz_error *err)
+{
+    const struct uz_seq *id =
+        storage->kind == UZ_NODE_PERSID ? uz_node_list(storage->u.persid) : NULL;
+    char kind[300];
+    bool plain;
+    if (!id || id->n < 2)
+        return UZ_OK; /* no storage at all, which is found when it is resolved */
+    enum uz_dtype of_class = uz_storage_class_dtype(id->items[1], &plain);
+    if (plain && of_class == UZ_DTYPE_INVALID && dtype == UZ_DTYPE_INVALID)
+        return fail_tensor(file, call->node, call->what, UZ_CORRUPT, err,
+                           "an untyped storage, and no dtype");
+    if (!plain)
+        return fail_tensor(file, call->node, call->what, UZ_UNSUPPORTED, err,
+                           "unknown storage class %s",
+                           uz_node_describe(id->items[1], kind, sizeof kind));
+    return UZ_OK;
+}
+
 int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, const char *what,
                     struct uz_view *view, struct uz_error *err)
 {
     struct call call;
     const struct rebuild *rebuild = NULL;
     struct uz_view v = {.dtype = UZ_DTYPE_INVALID};
-    struct part part;
+    struct uz_storage_ref ref;
     unsigned n_strides = 0;
 
     UZ_TRY(find_call(file, node, what, &call, err));
@@ -425,7 +270,11 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
         UZ_TRY(read_dtype(file, &call, args[rebuild->dtype_at], &v.dtype, err));
     if (rebuild->metadata_at && rebuild->metadata_at < call.args->n)
         UZ_TRY(check_metadata(file, &call, args[rebuild->metadata_at], err));
-    UZ_TRY(resolve_storage(file, &call, args[0], &v, &part, err));
+    UZ_TRY(check_class(file, &call, args[0], v.dtype, err));
+    UZ_TRY(uz_torch_storage(file, args[0], what, &ref, err));
+    if (v.dtype == UZ_DTYPE_INVALID)
+        v.dtype = ref.dtype;
+    v.storage = ref.storage;
     if (args[1]->kind != UZ_NODE_INT || !uz_node_u64(args[1], &v.first))
         return fail_tensor(file, call.node, what, UZ_CORRUPT, err, "its offset is no offset");
     UZ_TRY(read_sizes(file, args[2], what, "size", &v.ndim, v.shape, err));
@@ -434,11 +283,11 @@ int uz_torch_tensor(struct uz_torch_file *file, const struct uz_node *node, cons
         return fail_tensor(file, call.node, what, UZ_CORRUPT, err, "%u sizes, but %u strides",
                            v.ndim, n_strides);
     UZ_TRY(measure(file, &call, &v, err));
-    UZ_TRY(check_bounds(file, &call, &v, part.nbytes, err));
-    if (part.first % uz_dtype_size(v.dtype))
+    UZ_TRY(check_bounds(file, &call, &v, ref.nbytes, err));
+    if (ref.first % uz_dtype_size(v.dtype))
         return fail_tensor(file, call.node, what, UZ_UNSUPPORTED, err,
                            "its storage begins in the middle of an element of another");
-    v.first += part.first / uz_dtype_size(v.dtype);
+    v.first += ref.first / uz_dtype_size(v.dtype);
     *view = v;
     return UZ_OK;
 }

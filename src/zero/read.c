@@ -476,6 +476,16 @@ int uz_zero_read(const char *path, const struct uz_zero_options *options, struct
     return rc;
 }
 
+struct uz_source_info uz_zero_source(const struct uz_zero_info *info)
+{
+    return (struct uz_source_info){
+        .tag = info->tag,
+        .ds_version = info->metadata.ds_version,
+        .zero_stage = info->stage,
+        .world_size = info->dp_world_size,
+    };
+}
+
 void uz_zero_info_free(struct uz_zero_info *info)
 {
     free(info->tag);

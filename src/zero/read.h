@@ -47,6 +47,9 @@ struct uz_zero_info {
 int uz_zero_read(const char *path, const struct uz_zero_options *options, struct uz_model *model,
                  struct uz_zero_info *info, struct uz_notes *notes, struct uz_error *err);
 
+/* The same in public words; borrows from info. All zero for an info of zeros. */
+struct uz_source_info uz_zero_source(const struct uz_zero_info *info);
+
 void uz_zero_info_free(struct uz_zero_info *info);
 
 #endif

@@ -4,7 +4,7 @@
 usage: torchrun --nproc_per_node N resume.py CASE.json CHECKPOINT SAID.pt
 
 SAID.pt gets what the engine says right after loading (live/<state>/<name>,
-lp/<name>); then it trains on for a step, which must go through.
+lp/<name>); then it trains on for a few steps, whose losses it gets, too.
 """
 
 import json
@@ -27,10 +27,13 @@ def main():
     train.allow_fp16()
     deepspeed.init_distributed(dist_backend="gloo")
     engine = train.make_engine(case)
-    path, _ = engine.load_checkpoint(sys.argv[2])
+    strict = not case.get("exclude_frozen")
+    path, _ = engine.load_checkpoint(sys.argv[2], load_module_strict=strict)
     assert path, "nothing was loaded"
     said = train.ask_engine(engine, case)
-    train.train_step(engine, case, train.batches(case))
+    data = train.batches(case)
+    losses = [train.train_step(engine, case, data) for _ in range(3)]
+    said["losses"] = torch.stack([loss.detach().float() for loss in losses])
     if dist.get_rank() == 0:
         torch.save(said, sys.argv[3])
     dist.barrier()

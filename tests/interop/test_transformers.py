@@ -74,6 +74,16 @@ def test_from_pretrained_torch_save(name, options, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_copied_config(name, tmp_path):
+    """One command makes a folder that loads."""
+    out = consolidate(FIXTURES / name, tmp_path / "out", "--copy-config")
+    model = load(name, out, torch.float32)
+    assert torch.isfinite(logits(model)).all()
+    peer = load(name, convert(name, tmp_path / "by-hand"), torch.float32)
+    assert torch.equal(logits(model), logits(peer))
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_same_logits_as_the_peer(name, tmp_path):
     """A model filled by hand from the expected tensors computes the same."""
     model = load(name, convert(name, tmp_path / "out"), torch.float32)

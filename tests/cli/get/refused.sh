@@ -13,7 +13,7 @@ has err 'numpy has no dtype bf16' '--dtype fp32'
 expect 2 "$UNZERO" get "$TINY" emb.weight -o w.bin 2>err
 has err 'neither .npy nor .safetensors'
 expect 2 "$UNZERO" get "$TINY" emb.weight --dtype int8 2>err
-has err 'none of fp32, bf16, fp16'
+has err "--dtype 'int8': not one of: fp32, bf16, fp16"
 expect 2 "$UNZERO" get "$TINY" 2>err
 has err 'NAME is missing'
 expect 2 "$UNZERO" get "$TINY" emb.weight --json -o - 2>err

@@ -24,8 +24,9 @@ has err 'FILE is missing'
 "$UNZERO" set "$TINY" emb.weight w.npy --output new --dry-run >out
 has out 'emb.weight: 36 elements in 2 fragments of 2 files'
 mkdir there
+: >there/something
 expect 3 "$UNZERO" set "$TINY" emb.weight w.npy --output there 2>err
-has err 'exists; give the name of a new folder'
+has err 'exists and is not empty; give the name of a new folder'
 expect 3 "$UNZERO" set "$TINY" blocks.0.steps w.npy --output new 2>err
 has err 'has values of shape'
 "$UNZERO" set "$TINY" blocks.0.steps steps.npy --output new -q

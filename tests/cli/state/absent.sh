@@ -8,7 +8,13 @@ expect 3 consolidate --state exp_avg "$none" out 2>stderr
 has stderr 'there are no optimizer states in this checkpoint'
 expect 3 consolidate --strict --state all "$none" out 2>stderr
 has stderr 'there are no optimizer states in this checkpoint' --strict
-expect 3 consolidate --source lp --state all "$TINY" out 2>stderr
+expect 2 consolidate --source lp --state all "$TINY" out 2>stderr
+has stderr '--source lp' 'no optimizer states'
+expect 2 "$UNZERO" get --source lp --state exp_avg "$TINY" emb.weight 2>stderr
+has stderr '--source lp' 'no optimizer states'
+expect 2 "$UNZERO" map --source lp --state exp_avg "$TINY" 2>stderr
+has stderr '--source lp' 'no optimizer states'
+expect 2 "$UNZERO" diff --source lp --state exp_avg "$TINY" "$TINY" 2>stderr
 has stderr '--source lp' 'no optimizer states'
 absent out
 consolidate --state all "$none" out 2>stderr

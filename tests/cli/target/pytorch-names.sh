@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# One file of that name, in the format that the name says, whatever --max-shard-size says.
+# One file of that name, in the format that the name says.
 consolidate --format pt "$TINY" folder
 for name in pytorch_model.bin weights.pt weights.pth; do
-    consolidate --quiet --max-shard-size 300 "$TINY" "$name"
+    consolidate --quiet "$TINY" "$name"
 done
 cmp pytorch_model.bin folder/pytorch_model.bin
 holds . folder pytorch_model.bin weights.pt weights.pth

@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The configuration decides the layout; contradictions are told.
+cat >z3.json <<'JSON'
+{"zero_optimization": {"stage": 3, "sub_group_size": 4e1}, "bf16": {"enabled": "auto"},
+ "train_batch_size": 16, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 1}
+JSON
+"$UNZERO" reshard "$TINY" new --dp 2 --ds-config z3.json --dry-run >out 2>err
+has out 'layout: ZeRO stage 3, 2 ranks, sub_group_size 40' 'sub-group 2:'
+has err 'train_batch_size 16 does not fit train_micro_batch_size_per_gpu 2' '2 ranks'
+"$UNZERO" reshard "$TINY" new --dp 8 --ds-config z3.json --dry-run >out 2>err
+[ ! -s err ] || fail "warns: $(cat err)"
+expect 3 "$UNZERO" reshard "$TINY" new --dp 2 --stage 2 --ds-config z3.json 2>err
+has err '--stage 2, but z3.json configures stage 3'
+for part in '"stage": 0' '"stage": "auto", "offload_optimizer": {"device": "nvme"}' \
+    '"stage": 3, "mics_shard_size": 2' '"stage": "two"' '"stage": 2, "sub_group_size": -1'; do
+    echo "{\"bf16\": {\"enabled\": true}, \"zero_optimization\": {$part}}" >bad.json
+    expect 3 "$UNZERO" reshard "$TINY" new --dp 2 --ds-config bad.json 2>err
+    [ -s err ] || fail "nothing was said about $part"
+done
+echo '{"fp16": {"enabled": true}, "zero_optimization": {"stage": 2}}' >fp16.json
+expect 3 "$UNZERO" reshard "$TINY" new --dp 2 --ds-config fp16.json 2>err
+has err 'configures fp16, the checkpoint is of bf16 training'
+echo '[1]' >list.json
+expect 3 "$UNZERO" reshard "$TINY" new --dp 2 --ds-config list.json 2>err
+has err 'list.json' 'is no JSON object'
+absent new new.unzero-partial.*
