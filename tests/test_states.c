@@ -7,6 +7,7 @@
 #include "fixtures.h"
 #include "safetensors_reader.h"
 #include "scratch.h"
+#include "zero/optim_state.h"
 
 static size_t n_states_run, n_tensors_compared;
 
@@ -237,11 +238,27 @@ static void test_refusals(void)
     refuse("good-z2-bf16-w2-2groups-tiny", "step", "keeps no state 'step'");
 }
 
+/* What the files of every model-parallel rank give cause to is told once. */
+static void test_warning(void)
+{
+    struct uz_notes notes = {0};
+    struct uz_error err;
+    CHECK_EQ_I64(uz_warn_of_states(&notes, "an 8-bit optimizer", &err), UZ_OK);
+    CHECK_EQ_I64(uz_warn_of_states(&notes, "an 8-bit optimizer", &err), UZ_OK);
+    CHECK_EQ_U64(notes.n, 1);
+    CHECK_EQ_I64(uz_warn_of_states(&notes, "a 1-bit optimizer", &err), UZ_OK);
+    CHECK_EQ_U64(notes.n, 2);
+    notes.strict = true;
+    CHECK_EQ_I64(uz_warn_of_states(&notes, "an 8-bit optimizer", &err), UZ_MISMATCH);
+    uz_notes_free(&notes);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"states are what torch reads", test_fixtures},
         {"states that are not there", test_refusals},
+        {"states that are left out", test_warning},
         CU_TEST_INFO_NULL,
     };
     fixtures_find();

@@ -49,9 +49,32 @@ static int hold_together(struct uz_verify_run *run, struct uz_error *err)
     return uz_verify_linkage(run, err);
 }
 
+/* Nor has what FastPersist wrote shards that could be looked into. */
+static int refuse_writer_parts(const struct uz_verify_run *run, const char *path,
+                               struct uz_error *err)
+{
+    const struct uz_input_options *input = &run->options->input;
+    struct uz_topology topology;
+    struct uz_topology_request request = {
+        .path = path,
+        .tag = input->tag,
+        .input_dirs = input->input_dirs,
+        .n_input_dirs = input->n_input_dirs,
+        .max_shards = input->limits.max_shards,
+    };
+    struct uz_error why;
+    int rc = uz_topology_open(&topology, &request, &why);
+    uz_topology_free(&topology);
+    if (rc == UZ_UNSUPPORTED && err)
+        *err = why;
+    return rc == UZ_UNSUPPORTED ? rc : UZ_OK;
+}
+
 static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
 {
     run->kind = kind_of(run, path);
+    if (is_checkpoint(run))
+        UZ_TRY(refuse_writer_parts(run, path, err));
     UZ_TRY(is_checkpoint(run) ? uz_verify_list(run, path, err)
                               : uz_verify_list_weights(run, path, err));
     if (run->n_records == 0)

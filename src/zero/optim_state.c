@@ -85,6 +85,11 @@ int uz_state_read(struct uz_torch_file *file, const struct uz_dict *states, size
 
 int uz_warn_of_states(struct uz_notes *notes, const char *compressed, struct uz_error *err)
 {
-    return uz_warn_of_data(notes, err, "optimizer states are left out: they are those of %s",
-                           compressed);
+    struct uz_notes one = {.strict = notes->strict};
+    int rc = uz_warn_of_data(&one, err, "optimizer states are left out: they are those of %s",
+                             compressed);
+    if (rc == UZ_OK)
+        rc = uz_notes_merge(notes, &one, err);
+    uz_notes_free(&one);
+    return rc;
 }

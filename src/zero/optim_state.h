@@ -32,7 +32,7 @@ int uz_state_read(struct uz_torch_file *file, const struct uz_dict *states, size
                   const char *wanted, struct uz_view *view, bool *found, const char **compressed,
                   struct uz_error *err);
 
-/* Says that states were left out because of what compresses them. */
+/* Says, once, that states were left out because of what compresses them. */
 int uz_warn_of_states(struct uz_notes *notes, const char *compressed, struct uz_error *err);
 
 #endif

@@ -40,8 +40,10 @@ static bool take_number(const char **text, uint32_t *number)
     return true;
 }
 
-static bool match(const char *pattern, const char *name, struct uz_shard_file *shard)
+/* Takes what the pattern stands for off *name. */
+static bool match(const char *pattern, const char **rest, struct uz_shard_file *shard)
 {
+    const char *name = *rest;
     for (; *pattern; pattern++) {
         bool ok;
         switch (*pattern) {
@@ -61,18 +63,35 @@ static bool match(const char *pattern, const char *name, struct uz_shard_file *s
         if (!ok)
             return false;
     }
-    shard->zst = !strcmp(name, ".zst");
-    return !*name || shard->zst;
+    *rest = name;
+    return true;
 }
 
 bool uz_parse_shard_name(const char *name, struct uz_shard_file *shard)
 {
     for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
         struct uz_shard_file found = {.kind = patterns[i].kind};
-        if (match(patterns[i].pattern, name, &found)) {
-            *shard = found;
+        const char *rest = name;
+        if (!match(patterns[i].pattern, &rest, &found))
+            continue;
+        found.zst = !strcmp(rest, ".zst");
+        if (*rest && !found.zst)
+            continue;
+        *shard = found;
+        return true;
+    }
+    return false;
+}
+
+bool uz_is_writer_part(const char *name)
+{
+    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
+        struct uz_shard_file found;
+        uint32_t number;
+        const char *rest = name;
+        if (match(patterns[i].pattern, &rest, &found) && *rest++ == '-' &&
+            take_number(&rest, &number) && *rest++ == '.' && take_number(&rest, &number) && !*rest)
             return true;
-        }
     }
     return false;
 }

@@ -60,6 +60,10 @@ static int add_entry(void *cookie, const char *name, struct uz_error *err)
     struct uz_shard_file shard;
     if (!strcmp(name, "offloaded_tensors"))
         topology->has_offloaded_tensors = true;
+    if (!topology->writer_part && uz_is_writer_part(name)) {
+        topology->writer_part = strdup(name);
+        return topology->writer_part ? UZ_OK : uz_fail_nomem(err, strlen(name));
+    }
     if (!uz_parse_shard_name(name, &shard))
         return UZ_OK;
     if (topology->n_shards >= max_shards)
@@ -202,7 +206,8 @@ static int find_untagged(struct uz_topology *topology, const char *path, const c
         return rc;
     }
     UZ_TRY(add_dir(topology, strdup(path), max_shards, err));
-    return topology->n_shards > 0 ? UZ_OK : no_checkpoint(path, latest, err);
+    bool has_some = topology->n_shards > 0 || topology->writer_part;
+    return has_some ? UZ_OK : no_checkpoint(path, latest, err);
 }
 
 /* Decides which folder holds the shards, and lists it. */
@@ -250,6 +255,29 @@ static int add_input_dir(struct uz_topology *topology, const char *path, uint64_
     return UZ_OK;
 }
 
+static int refuse(const struct uz_topology *topology, const char *name, struct uz_error *err,
+                  const char *what)
+{
+    return uz_fail_at(err, UZ_UNSUPPORTED, topology->dir, UZ_NO_OFFSET, "%s (%s)", what, name);
+}
+
+/*
+ * FastPersist: for ZeRO 0 to 2 every data-parallel rank writes FILE-RANK.N of each file
+ * (deepspeed/runtime/model_checkpointing/writer_factory.py): N-ths of the storages' bytes with the
+ * torch.save that was made for it, all of them with others.
+ */
+static int refuse_writer_parts(const struct uz_topology *topology, struct uz_error *err)
+{
+    char shown[256];
+    const char *name = topology->writer_part;
+    if (!name)
+        return UZ_OK;
+    return refuse(topology, uz_printable(shown, sizeof shown, name, strlen(name)), err,
+                  "DeepSpeed's fast checkpoint writer (FastPersist) divided the shards among "
+                  "several ranks, which is not read; load the checkpoint with DeepSpeed and save "
+                  "it without the option 'checkpoint': {'writer': {'type': 'fast'}}");
+}
+
 static int list_all(struct uz_topology *topology, const struct uz_topology_request *request,
                     const char *latest, struct uz_error *err)
 {
@@ -259,6 +287,8 @@ static int list_all(struct uz_topology *topology, const struct uz_topology_reque
         return uz_fail_nomem(err, strlen(topology->dir));
     for (size_t i = 0; i < request->n_input_dirs; i++)
         UZ_TRY(add_input_dir(topology, request->input_dirs[i], request->max_shards, err));
+    if (topology->n_shards == 0)
+        UZ_TRY(refuse_writer_parts(topology, err));
     if (topology->n_shards == 0)
         return uz_fail_at(err, UZ_FORMAT, topology->dir, UZ_NO_OFFSET,
                           "holds no ZeRO shards (*_model_states.pt, *_optim_states.pt)");
@@ -293,6 +323,7 @@ void uz_topology_free(struct uz_topology *topology)
     free(topology->copies);
     free(topology->dirs);
     free(topology->tag);
+    free(topology->writer_part);
     *topology = (struct uz_topology){0};
 }
 
@@ -323,15 +354,10 @@ const struct uz_shard_file *uz_topology_shards_of(const struct uz_topology *topo
     return *n ? &all[first] : NULL;
 }
 
-static int refuse(const struct uz_topology *topology, const char *name, struct uz_error *err,
-                  const char *what)
-{
-    return uz_fail_at(err, UZ_UNSUPPORTED, topology->dir, UZ_NO_OFFSET, "%s (%s)", what, name);
-}
-
 int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only,
                                 struct uz_error *err)
 {
+    UZ_TRY(refuse_writer_parts(topology, err));
     if (topology->has_offloaded_tensors && !lp_only)
         return refuse(topology, "offloaded_tensors", err,
                       "the optimizer's states were offloaded to NVMe: their files are swap buffers "

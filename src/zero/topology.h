@@ -49,6 +49,7 @@ struct uz_topology {
     struct uz_shard_file *copies; /* model states that stand in a further folder again */
     size_t n_copies, cap_copies;
     bool has_offloaded_tensors; /* the folder of a NVMe-offloaded optimizer is there */
+    char *writer_part;          /* a file that FastPersist wrote a part of a shard to; NULL: none */
     bool is_universal; /* there is zero/, where parameters are whole, and no optimizer shard */
 };
 
@@ -84,8 +85,8 @@ const struct uz_shard_file *uz_topology_shards_of(const struct uz_topology *topo
                                                   enum uz_shard_kind kind, uint32_t mp, size_t *n);
 
 /*
- * Refuses by name the layouts that files' names give away and that are not read: experts, NVMe
- * offload (which leaves the low-precision weights where they are).
+ * Refuses by name the layouts that files' names give away and that are not read: FastPersist's
+ * parts of shards, and NVMe offload (which leaves the low-precision weights where they are).
  */
 int uz_topology_refuse_by_names(const struct uz_topology *topology, bool lp_only,
                                 struct uz_error *err);

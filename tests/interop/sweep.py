@@ -3,7 +3,11 @@
 """Makes the cases of fixtures/gen with the DeepSpeed that is installed and
 converts each: weights and every state must have the bits that the oracle finds.
 
-usage: UNZERO=PROGRAM sweep.py [CASE ...]
+usage: UNZERO=PROGRAM sweep.py [CASE | versions ...]
+
+`versions` stands for one small run of each stage and optimizer wrapper, which is what
+to run with other versions of DeepSpeed. What that version's own zero_to_fp32 gives is
+compared as well, where it works.
 
 Not a part of the suite: it takes 15 seconds for each case. A case that this version
 of DeepSpeed cannot train is told of; only what it trains and the tool does not
@@ -13,11 +17,14 @@ convert is a failure.
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# DeepSpeed before 0.16 loads its own files as torch.load did before 2.6.
+os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "fixtures" / "gen"))
 
@@ -26,6 +33,46 @@ from safetensors import safe_open  # noqa: E402
 
 import cases  # noqa: E402
 import generate  # noqa: E402
+
+TIED = {**cases.TINY, "n": 2, "tie": True}
+VERSIONS = {
+    "v-z0-bf16": dict(world=2, ds=cases.ds(0, cases.BF16), model=TIED, seed=101),
+    "v-z0-fp32": dict(world=2, ds=cases.ds(0, cases.FP32), model=TIED, seed=102),
+    "v-z1-bf16": dict(
+        world=2, seed=103, model=TIED, freeze=["blocks.0"],
+        ds=cases.ds(1, cases.BF16, {"data_types": {"grad_accum_dtype": "bf16"}})),
+    "v-z2-bf16": dict(world=2, seed=104, model=TIED, freeze=["blocks.0"],
+                      ds=cases.ds(2, cases.BF16)),
+    "v-z3-bf16": dict(world=2, seed=105, model=TIED, freeze=["blocks.0"],
+                      ds=cases.ds(3, cases.BF16)),
+    "v-z1-fp32-2groups": dict(world=2, seed=106, model=TIED, groups=2, live="fp32",
+                              ds=cases.ds(1, cases.FP32)),
+    "v-z2-fp32-w3": dict(world=3, seed=107, model=cases.TINY, ds=cases.ds(2, cases.FP32)),
+    "v-z3-fp32-subgroups": dict(world=2, seed=108, model=TIED,
+                                ds=cases.ds(3, cases.FP32, sub_group_size=100)),
+    "v-bf16opt": dict(world=2, seed=109, model=TIED,
+                      ds=cases.ds(1, cases.BF16, cases.GRAD32)),
+    "v-bf16opt-w3": dict(world=3, seed=110, model=cases.TINY, live=False,
+                         ds=cases.ds(1, cases.BF16, cases.GRAD32)),
+}
+def made_by_ds(kind, **params):
+    """An optimizer that DeepSpeed makes from its configuration."""
+    return {"optimizer": {"type": kind, "params": {"lr": 0.01, **params}}}
+
+
+MUON = made_by_ds("Muon", momentum=0.9, torch_adam=True)
+OPTIMIZERS = {
+    "o-z1-bf16-muon": dict(world=2, seed=121, model=cases.SMALL, live="fp32",
+                           ds=cases.ds(1, cases.BF16, MUON)),
+    "o-z2-bf16-muon": dict(world=2, seed=122, model=cases.SMALL, live="fp32",
+                           ds=cases.ds(2, cases.BF16, MUON)),
+    "o-z2-fp32-w3-muon": dict(world=3, seed=123, model=cases.TINY, live="fp32",
+                              ds=cases.ds(2, cases.FP32, MUON)),
+    "o-z3-bf16-muon": dict(world=2, seed=124, model=cases.SMALL, live="fp32",
+                           ds=cases.ds(3, cases.BF16, MUON, reduce_scatter=False)),
+    "o-z0-bf16-muon": dict(world=2, seed=125, model=cases.SMALL, ds=cases.ds(0, cases.BF16, MUON)),
+}
+CASES = {**cases.GOOD, **OPTIMIZERS, **VERSIONS}
 
 
 def read(path):
@@ -67,24 +114,50 @@ def faults(folder, work):
     return lines
 
 
+def ask_peer(folder, work):
+    """How the weights compare with what zero_to_fp32 of this version gives."""
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    try:
+        peer = get_fp32_state_dict_from_zero_checkpoint(str(folder))
+    except Exception as problem:
+        return [], f"zero_to_fp32 fails: {type(problem).__name__}: {str(problem)[:60]}"
+    got = convert(folder, work / "untied", "--untie", "--buffers", "fp32")
+    frozen = {k.split("/", 1)[1] for k in read(folder / "expected.safetensors")[0]
+              if k.startswith("frozen/")}
+    lines = [f"{name}: not what zero_to_fp32 gives" for name, tensor in peer.items()
+             if name not in got or not same(got[name].float(), tensor)]
+    lines += [f"{name}: zero_to_fp32 has it not" for name in got.keys() - peer.keys() - frozen]
+    return lines, f"{len(peer)} tensors as zero_to_fp32"
+
+
+def why(output):
+    """The line of a failed run's output that names the exception."""
+    lines = [line for line in output.splitlines() if re.search(r"\w(Error|Exception)\b: ", line)]
+    return re.sub(r"^\[rank\d+\]: *", "", (lines or output.splitlines())[0])[:160]
+
+
 def run(name):
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         try:
-            generate.make("sweep", cases.GOOD[name], work)
+            generate.make("sweep", CASES[name], work)
         except (Exception, SystemExit) as problem:
-            return True, f"not made: {str(problem).strip().splitlines()[-1][:120]}"
+            return True, f"not made: {why(str(problem))}"
+        peer = ""
         try:
             lines = faults(work / "sweep", work)
+            more, peer = ask_peer(work / "sweep", work)
+            lines += more
         except ValueError as problem:
             lines = [str(problem)]
-        return not lines, "\n  ".join(lines) or "ok"
+        return not lines, "\n  ".join(lines) or f"ok; {peer}"
 
 
 def main():
     failed = 0
     print(generate.versions(), flush=True)
-    for name in sys.argv[1:] or cases.GOOD:
+    names = sys.argv[1:] or cases.GOOD
+    for name in VERSIONS if names == ["versions"] else names:
         good, text = run(name)
         failed += not good
         print(f"{name}: {text}", flush=True)
