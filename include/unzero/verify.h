@@ -36,11 +36,20 @@ struct uz_finding {
     const char *advice; /**< what to do */
 };
 
+/** What a manifest, a file of digests of all files and tensors, is for; docs/manifest.md. */
+enum uz_manifest_mode {
+    UZ_MANIFEST_NONE,  /**< none */
+    UZ_MANIFEST_WRITE, /**< write one if there is no error; an existing file is replaced */
+    UZ_MANIFEST_CHECK, /**< tell what is not as it says */
+};
+
 /** What to look at; start from uz_verify_options_default. */
 struct uz_verify_options {
     struct uz_input_options input;
     bool data;               /**< read all bytes, too: checksums and values; default false */
     const char *scratch_dir; /**< for storages that are compressed; default "/tmp" */
+    enum uz_manifest_mode manifest_mode; /**< default UZ_MANIFEST_NONE */
+    const char *manifest;                /**< its path, if there is a mode */
 };
 
 /** What was looked at, and all that was found, sorted by severity, code and file. */
@@ -59,6 +68,8 @@ struct uz_verify_report {
     /** With `data`: bytes that fit their checksums, elements that were looked at, and elements
      * that were compared with their low-precision copy. */
     uint64_t n_checked_nbytes, n_values, n_compared;
+    /** With a manifest: files and tensors that were written, or are as it says. */
+    uint64_t n_manifest_files, n_manifest_tensors;
     const struct uz_finding *findings;
     size_t n_findings;
     size_t n_by_severity[3];

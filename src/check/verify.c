@@ -7,6 +7,7 @@
 
 #include "base/dir.h"
 #include "base/parallel.h"
+#include "check/manifest.h"
 #include "check/verify_run.h"
 #include "check/verify_universal.h"
 #include "check/verify_weights.h"
@@ -70,7 +71,8 @@ static int refuse_writer_parts(const struct uz_verify_run *run, const char *path
     return rc == UZ_UNSUPPORTED ? rc : UZ_OK;
 }
 
-static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
+/* The files one by one, then as a whole. */
+static int look_at_all(struct uz_verify_run *run, const char *path, struct uz_error *err)
 {
     run->kind = kind_of(run, path);
     if (is_checkpoint(run))
@@ -84,6 +86,23 @@ static int verify(struct uz_verify_run *run, const char *path, struct uz_error *
     if (!uz_findings_reach(&run->findings, UZ_SEVERITY_ERROR))
         UZ_TRY(uz_verify_joined(run, path, err));
     return run->options->data ? uz_verify_data(run, err) : UZ_OK;
+}
+
+static int load_wanted(struct uz_verify_run *run, struct uz_error *err)
+{
+    const struct uz_verify_options *options = run->options;
+    if (options->manifest_mode != UZ_MANIFEST_CHECK)
+        return UZ_OK;
+    UZ_TRY(uz_alloc(&run->want, 1, sizeof *run->want, err));
+    return uz_manifest_load(run->want, options->manifest, &options->input.limits, err);
+}
+
+static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
+{
+    UZ_TRY(load_wanted(run, err));
+    UZ_TRY(look_at_all(run, path, err));
+    return run->options->manifest_mode == UZ_MANIFEST_NONE ? UZ_OK
+                                                           : uz_verify_manifest(run, path, err);
 }
 
 static void describe_files(const struct uz_verify_run *run, struct uz_verify_report *report)
@@ -118,6 +137,8 @@ static void describe(struct uz_verification *v)
         .n_checked_nbytes = run->n_checked_nbytes,
         .n_values = run->n_values,
         .n_compared = run->n_compared,
+        .n_manifest_files = run->n_same_files,
+        .n_manifest_tensors = run->n_same_tensors,
         .findings = run->findings.items,
         .n_findings = run->findings.n,
     };
@@ -191,6 +212,9 @@ void uz_verification_free(struct uz_verification *v)
         uz_weight_index_free(v->run.index);
     free(v->run.index);
     free(v->run.index_path);
+    if (v->run.want)
+        uz_manifest_free(v->run.want);
+    free(v->run.want);
     free(v->run.dir);
     free(v->run.tag);
     uz_findings_free(&v->run.findings);

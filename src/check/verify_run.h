@@ -64,6 +64,8 @@ struct uz_mp_rank {
     uint64_t *part_sizes; /* of each group of ZeRO 1 and 2, padding included; 0: unknown */
 };
 
+struct uz_manifest;
+
 struct uz_verify_run {
     const struct uz_verify_options *options;
     unsigned threads;
@@ -84,6 +86,8 @@ struct uz_verify_run {
     struct uz_mp_rank *mp_ranks;
     uint32_t n_mp;
     uint64_t n_checked_nbytes, n_values, n_compared;
+    struct uz_manifest *want; /* with UZ_MANIFEST_CHECK; else NULL */
+    uint64_t n_same_files, n_same_tensors;
     bool joined;
     int stage;            /* of the joined checkpoint */
     bool copies_compared; /* masters with their low-precision copies, by the joined model */
@@ -157,6 +161,9 @@ int uz_verify_linkage(struct uz_verify_run *run, struct uz_error *err);
  * exactly. What it says of a layout it does not join is a warning. With --data copies are compared.
  */
 int uz_verify_joined(struct uz_verify_run *run, const char *path, struct uz_error *err);
+
+/* Writes the manifest that is asked for, or compares. */
+int uz_verify_manifest(struct uz_verify_run *run, const char *path, struct uz_error *err);
 
 /* Reads all bytes. */
 int uz_verify_data(struct uz_verify_run *run, struct uz_error *err);
