@@ -88,23 +88,24 @@ static bool same_text(const char *a, const char *b)
     return a && b && !strcmp(a, b);
 }
 
+/* The values must be those of the manifest, cast to the dtype that is here. */
 static int compare_cast(struct comparer *c, const struct uz_manifest_tensor *want,
                         const struct uz_manifest_tensor *have, struct uz_error *err)
 {
     char message[200];
     bool castable = uz_dtype_is_castable(want->dtype) && uz_dtype_is_castable(have->dtype);
-    bool same =
-        same_text(uz_manifest_digest(want, have->dtype), uz_manifest_digest(have, have->dtype)) ||
-        same_text(uz_manifest_digest(want, want->dtype), uz_manifest_digest(have, want->dtype));
-    if (same) {
+    if (same_text(uz_manifest_digest(want, have->dtype), uz_manifest_digest(have, have->dtype))) {
         c->first_cast = c->n_cast ? c->first_cast : have;
         c->first_cast_want = c->n_cast ? c->first_cast_want : want;
         c->n_cast++;
         return UZ_OK;
     }
+    bool rounds =
+        same_text(uz_manifest_digest(want, want->dtype), uz_manifest_digest(have, want->dtype));
     (void)snprintf(message, sizeof message,
-                   castable ? "of dtype %s, and not what the manifest's %s rounds to"
-                            : "of dtype %s, which cannot be compared with the manifest's %s",
+                   rounds     ? "%s here, whose values round to the manifest's %s, but are not them"
+                   : castable ? "%s here, and not the manifest's %s cast to it"
+                              : "%s here, which cannot be compared with the manifest's %s",
                    uz_dtype_name(have->dtype), uz_dtype_name(want->dtype));
     return tell(c, castable ? UZ_FIND_TENSOR_DIFFERS : UZ_FIND_OTHER_DTYPE, NULL, want->name, err,
                 message);
