@@ -19,7 +19,9 @@ has text "note UZV075 (other-dtype)" "is bf16 here, fp32 in the manifest"
 rm -rf out
 consolidate --max-shard-size 200 "$TINY" out >text 2>&1
 expect 0 "$UNZERO" verify --quiet --manifest write child.json out
-printf '\001' | dd of=out/model-00002-of-00004.safetensors bs=1 seek="$(($(wc -c <out/model-00002-of-00004.safetensors) - 4))" conv=notrunc 2>dd
+shard=out/model-00002-of-00004.safetensors
+place=$(($(wc -c <"$shard") - 4))
+printf '\001' | dd "of=$shard" bs=1 "seek=$place" conv=notrunc 2>dd.txt
 expect 1 "$UNZERO" verify --manifest check m.json out >text
 has text "error UZV071 (values-differ)" "NOT sound: 1 error"
 expect 1 "$UNZERO" verify --json --manifest check child.json out >json
@@ -39,4 +41,4 @@ has text "version 9"
 expect 2 "$UNZERO" verify --manifest write 2>text
 expect 2 "$UNZERO" verify --manifest keep m.json "$TINY" 2>text
 has text "write" "check"
-[ "$(ls)" = "$(printf '%s\n' child.json dd json later.json m.json out text)" ] || fail "left behind: $(ls)"
+[ "$(ls)" = "$(printf '%s\n' child.json dd.txt json later.json m.json out text)" ] || fail "left behind: $(ls)"
