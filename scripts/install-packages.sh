@@ -6,7 +6,8 @@ set -eu
 
 build="gcc make autoconf automake libtool pkg-config libzip-dev libzstd-dev libpcre2-dev zlib1g-dev
        libcjson-dev libdeflate-dev libxxhash-dev uthash-dev libcunit1-dev xz-utils"
-ci="clang clang-format groff-base shellcheck python3 python3-venv"
+ci="clang clang-format groff-base shellcheck python3 python3-venv valgrind
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 wanted=$build
 [ "${1-}" = --ci ] && wanted="$build $ci"

@@ -419,12 +419,45 @@ static void test_empty(void)
     }
 }
 
+#if defined(__SSE__)
+
+/* As at start; FTZ and DAZ; round down, up, to zero; all exceptions unmasked. */
+static const unsigned settings[] = {0x1f80, 0x9fc0, 0x3f80, 0x5f80, 0x7f80, 0x0000};
+
+static unsigned get_environment(void)
+{
+    return _mm_getcsr();
+}
+
+static void set_environment(unsigned setting)
+{
+    _mm_setcsr(setting);
+}
+
+#elif defined(__aarch64__)
+
+/* As at start; flush to zero; default NaN; other half precision; round up, down, to zero. */
+static const unsigned settings[] = {0, 1u << 24, 1u << 25, 1u << 26, 1u << 22, 2u << 22, 3u << 22};
+
+static unsigned get_environment(void)
+{
+    uint64_t fpcr;
+
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return (unsigned)fpcr;
+}
+
+static void set_environment(unsigned setting)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)setting) : "memory");
+}
+
+#endif
+
 /* Neither results nor the environment depend on each other. */
 static void test_floating_point_environment(void)
 {
-#if defined(__SSE__)
-    /* As at start; FTZ and DAZ; round down, up, to zero; all exceptions unmasked. */
-    static const unsigned settings[] = {0x1f80, 0x9fc0, 0x3f80, 0x5f80, 0x7f80, 0x0000};
+#if defined(__SSE__) || defined(__aarch64__)
     static struct batch b;
     static unsigned char got[BATCH * 4];
 
@@ -436,14 +469,15 @@ static void test_floating_point_environment(void)
         }
         for (size_t k = 0; k < n_levels * (sizeof(settings) / sizeof(settings[0])); k++) {
             const struct uz_cast_ops *ops = levels[k % n_levels];
-            unsigned saved = _mm_getcsr();
+            unsigned saved = get_environment();
             unsigned before, after;
 
-            _mm_setcsr(settings[k / n_levels]);
-            before = _mm_getcsr(); /* not what was set under valgrind, which has no FTZ or DAZ */
+            set_environment(settings[k / n_levels]);
+            before =
+                get_environment(); /* not what was set under valgrind, which has no FTZ or DAZ */
             (void)ops->fn[b.r->id](got, b.in, b.n);
-            after = _mm_getcsr();
-            _mm_setcsr(saved);
+            after = get_environment();
+            set_environment(saved);
             CHECK_EQ_U64(after, before);
             CHECK_EQ_MEM(got, b.want, b.n * formats[b.r->to].nbytes);
         }

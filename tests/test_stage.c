@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -784,6 +787,54 @@ static void test_failed_writes(void)
     CHECK_EQ_I64(rc, UZ_OK);
 }
 
+/* Pages of a file in memory; -1 if they cannot leave it, as on tmpfs, or it is not known. */
+static int64_t resident_pages(const char *path)
+{
+    enum { PAGE_NBYTES = 4096, MAX_PAGES = 4096 };
+    static unsigned char in_memory[MAX_PAGES];
+    struct statfs fs;
+    struct stat st;
+    int64_t n = -1;
+    int fd = open(path, O_RDONLY);
+    if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC && fstat(fd, &st) == 0 &&
+        st.st_size <= MAX_PAGES * PAGE_NBYTES) {
+        size_t nbytes = (size_t)st.st_size;
+        void *map = mmap(NULL, nbytes, PROT_READ, MAP_SHARED, fd, 0);
+        if (map != MAP_FAILED && mincore(map, nbytes, in_memory) == 0) {
+            n = 0;
+            for (size_t i = 0; i * PAGE_NBYTES < nbytes; i++)
+                n += in_memory[i] & 1;
+        }
+        if (map != MAP_FAILED)
+            munmap(map, nbytes);
+    }
+    if (fd >= 0)
+        close(fd);
+    return n;
+}
+
+/* The same bytes, but nothing of them in memory. */
+static void test_drop_cache(void)
+{
+    struct uz_consolidate_options options;
+    struct uz_error err;
+    char path[PATH_NBYTES];
+    size_t n_kept = 0, n_dropped = 0;
+    uz_consolidate_options_default(&options);
+    fresh_dir("keep");
+    CHECK_EQ_I64(convert(&options, NULL, NULL, &err), UZ_OK);
+    char *kept = slurp(path_of(path, "%s/model.safetensors", dir), &n_kept);
+    fresh_dir("drop");
+    options.drop_cache = true;
+    CHECK_EQ_I64(convert(&options, NULL, NULL, &err), UZ_OK);
+    path_of(path, "%s/model.safetensors", dir);
+    CHECK(resident_pages(path) <= 0);
+    char *dropped = slurp(path, &n_dropped);
+    CHECK(n_kept > 0 && n_dropped == n_kept && memcmp(dropped, kept, n_kept) == 0);
+    free(kept);
+    free(dropped);
+}
+
 /* Room for each file before the first byte is written; done without where there is no such call. */
 static void test_room_of_files(void)
 {
@@ -838,6 +889,7 @@ int main(void)
         {"room for files", test_room_of_files},
         {"a link in the way", test_link_in_the_way},
         {"cancelling leaves nothing", test_cancel},
+        {"nothing stays in memory", test_drop_cache},
         {"failed writes leave nothing", test_failed_writes},
         CU_TEST_INFO_NULL,
     };

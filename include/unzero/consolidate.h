@@ -69,7 +69,9 @@ struct uz_consolidate_options {
     bool copy_config;
     bool force;                    /**< replace outputs that exist; default false */
     enum uz_durability durability; /**< default UZ_DURABLE_FULL */
-    uint64_t max_memory;           /**< bytes; 0 (default): no bound but what the defaults take */
+    bool drop_cache; /**< files read and written leave the page cache, so that a large conversion
+                        does not displace what others use; default false */
+    uint64_t max_memory; /**< bytes; 0 (default): no bound but what the defaults take */
 };
 
 /** A name of the checkpoint that is not in the output; tied names are listed elsewhere. */

@@ -68,6 +68,8 @@ struct uz_reshard_summary {
     uint64_t n_new_ranks; /**< ranks that the old world did not have */
     /** True if per-rank values of the model states were copied from rank 0 for new ranks. */
     bool copied_rank_values;
+    /** New ranks whose file of random states beside the tag folder will be a copy of rank 0's. */
+    uint64_t n_random_states_copied;
     uint64_t memory_nbytes;
     unsigned threads;
     const char *const *warnings;
@@ -90,7 +92,9 @@ UZ_API void uz_reshard_options_default(struct uz_reshard_options *options);
  * Every element of a weight and of an optimizer state keeps its bits, unless a stage changes from 3
  * to 1 or 2: then the low-precision module, which stage 3 does not store, is rounded from the
  * masters as the engine rounds it. Padding is zero. Counters, scheduler, loss scaler and a client's
- * values are carried over; so are those of each rank, and new ranks get those of rank 0.
+ * values are carried over; so are those of each rank, and new ranks get those of rank 0. Files that
+ * stand beside the shards (a trainer's) are shared with the old checkpoint, as uz_setting_run does
+ * it; random states that transformers keeps for each rank are named for the new world.
  *
  * Fails with any status; *job is set only on success. UZ_UNSUPPORTED by name, among others, for
  * tensor, pipeline and expert parallelism, stage 0, states whose cut is unknown, and elastic

@@ -17,6 +17,7 @@
 #include <unzero/names.h>
 #include <unzero/reshard.h>
 #include <unzero/set.h>
+#include <unzero/universal.h>
 #include <unzero/verify.h>
 #include <unzero/version.h>
 

@@ -22,6 +22,7 @@ enum option_id {
     OPT_BUFFERS,
     OPT_UNTIE,
     OPT_EXCLUDE_FROZEN,
+    OPT_CACHE,
     OPT_COPY_CONFIG,
     OPT_SAFE,
 };
@@ -45,6 +46,10 @@ static const struct opts_row rows[] = {
     {OPT_BUFFERS, "buffers", "TYPE", "keep (default): as stored; fp32: float ones widened"},
     {OPT_UNTIE, "untie", NULL, "write tied weights under all their names"},
     {OPT_EXCLUDE_FROZEN, "exclude-frozen", NULL, "leave frozen parameters out"},
+    {OPT_CACHE, "cache", "WHAT",
+     "keep (default): what is read and written may stay\n"
+     "in memory; drop: it leaves, so that nothing that\n"
+     "others use is displaced"},
     {OPT_COPY_CONFIG, "copy-config", NULL,
      "put config.json, the tokenizer and what else\n"
      "transformers wants beside the weights, as far as\n"
@@ -164,6 +169,16 @@ static int take_buffers(struct request *request, const struct opts_command *cmd,
     return rc;
 }
 
+static int take_cache(struct request *request, const struct opts_command *cmd, const char *value)
+{
+    static const struct opts_word words[] = {{"keep", false}, {"drop", true}};
+    int drop;
+    int rc = opts_read_word(cmd, "cache", value, words, 2, 2, &drop);
+    if (rc == 0)
+        request->options.drop_cache = drop;
+    return rc;
+}
+
 static int take(void *to, const struct opts_command *cmd, int id, const char *value)
 {
     struct request *request = to;
@@ -183,6 +198,8 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
     case OPT_UNTIE:
         request->options.untie = true;
         return 0;
+    case OPT_CACHE:
+        return take_cache(request, cmd, value);
     case OPT_COPY_CONFIG:
         request->options.copy_config = true;
         return 0;

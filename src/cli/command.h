@@ -22,6 +22,7 @@ int cmd_get(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_reshard(int argc, char **argv);
 int cmd_set(int argc, char **argv);
+int cmd_universal(int argc, char **argv);
 
 /* Says on standard output which version this is. */
 void print_version(void);

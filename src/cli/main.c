@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <unzero/version.h>
@@ -28,6 +29,7 @@ static const struct {
     {"map", "which bytes of which file hold which part of a tensor", cmd_map},
     {"reshard", "ZeRO shards for another number of ranks or stage", cmd_reshard},
     {"set", "a new checkpoint with other values of one tensor", cmd_set},
+    {"universal", "a checkpoint that DeepSpeed loads on any number of ranks", cmd_universal},
     {"verify", "tell whether a checkpoint is sound", cmd_verify},
 };
 
@@ -157,10 +159,22 @@ static void tune_libc(void)
     mallopt(M_TRIM_THRESHOLD, 32 * 1024 * 1024);
 }
 
+/* As many open files as may be: opening a thousand shards again and again takes most of the time.
+ */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* fewer will do */
+    }
+}
+
 int main(int argc, char **argv)
 {
     guard_streams();
     tune_libc();
+    raise_file_limit();
     int code = close_stdout(dispatch(argc, argv));
     signals_die();
     return code;

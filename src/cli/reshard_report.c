@@ -56,13 +56,16 @@ static void print_ranks(const struct uz_reshard_summary *summary)
         printf("  each rank's own values (buffers, random states) come along; %s new: those of "
                "rank 0\n",
                text_count(summary->n_new_ranks, "rank").text);
+    if (summary->n_random_states_copied > 0)
+        printf("  random states of %s (rng_state): those of rank 0\n",
+               text_count(summary->n_random_states_copied, "new rank").text);
 }
 
 void reshard_report_text(const struct reshard_report *report)
 {
     const struct uz_reshard_summary *summary = report->summary;
     text_print(stdout, report->checkpoint);
-    printf(": %s ZeRO stage %d, %s, tag ", summary->from_universal ? "universal, from" : "",
+    printf(": %sZeRO stage %d, %s, tag ", summary->from_universal ? "universal, from " : "",
            summary->old_stage, text_count(summary->old_world_size, "rank").text);
     text_print(stdout, summary->tag);
     putchar('\n');
@@ -139,6 +142,7 @@ int reshard_report_json(const struct reshard_report *report)
     json_put_number(&b, root, "bytes_of_a_rank", summary->rank_nbytes);
     json_put_number(&b, root, "new_ranks", summary->n_new_ranks);
     json_put_bool(&b, root, "copied_rank_values", summary->copied_rank_values);
+    json_put_number(&b, root, "random_states_copied", summary->n_random_states_copied);
     json_put_number(&b, root, "memory_bytes", summary->memory_nbytes);
     json_put_number(&b, root, "threads", summary->threads);
     json_put_real(&b, root, "seconds", report->seconds, 3);

@@ -214,6 +214,10 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed_memory(job),
                          &job->engine, err));
     job->engine.limits = job->options.input.limits;
+    job->engine.advice = (struct uz_advice){
+        .start_writeback = job->options.durability != UZ_DURABLE_NONE,
+        .drop = job->options.drop_cache,
+    };
     UZ_TRY(uz_plan_build(&job->plan, &job->model, &job->out, job->engine.buffer_nbytes, err));
     UZ_TRY(uz_stage_check(&job->stage, &job->out, err));
     UZ_TRY(warn_of_preferred(job, err));

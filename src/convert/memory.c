@@ -20,23 +20,33 @@ static uint64_t blobs_memory(const struct uz_out_file *file)
     return nbytes;
 }
 
+uint64_t uz_model_memory(const struct uz_model *model)
+{
+    return uz_arena_used(model->arena) + model->cap_places * sizeof *model->places +
+           model->cap_tensors * (sizeof *model->tensors + NAME_NBYTES) +
+           model->cap_pieces * sizeof *model->pieces +
+           model->cap_lp_pieces * sizeof *model->lp_pieces +
+           model->cap_layers * sizeof *model->layers +
+           model->cap_layer_pieces * sizeof *model->layer_pieces +
+           model->cap_partitions * sizeof *model->partitions +
+           model->cap_aliases * sizeof *model->aliases;
+}
+
+uint64_t uz_out_memory(const struct uz_out *out)
+{
+    uint64_t nbytes = out->cap_targets * sizeof *out->targets + out->cap_files * sizeof *out->files;
+    for (size_t i = 0; i < out->n_files; i++)
+        nbytes += out->files[i].head_nbytes + blobs_memory(&out->files[i]);
+    return nbytes;
+}
+
 uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *items,
                           const struct uz_out *out)
 {
-    uint64_t nbytes = uz_arena_used(model->arena) + model->cap_places * sizeof *model->places +
-                      model->cap_tensors * (sizeof *model->tensors + NAME_NBYTES) +
-                      model->cap_pieces * sizeof *model->pieces +
-                      model->cap_lp_pieces * sizeof *model->lp_pieces +
-                      model->cap_layers * sizeof *model->layers +
-                      model->cap_layer_pieces * sizeof *model->layer_pieces +
-                      model->cap_partitions * sizeof *model->partitions +
-                      model->cap_aliases * sizeof *model->aliases;
+    uint64_t nbytes = uz_model_memory(model) + uz_out_memory(out);
     nbytes += items->n * sizeof *items->items + items->n_dropped * sizeof *items->dropped +
               items->n_left_out * sizeof *items->left_out +
-              items->n_renamed * sizeof *items->renamed + uz_arena_used(items->arena) +
-              out->cap_targets * sizeof *out->targets + out->cap_files * sizeof *out->files;
-    for (size_t i = 0; i < out->n_files; i++)
-        nbytes += out->files[i].head_nbytes + blobs_memory(&out->files[i]);
+              items->n_renamed * sizeof *items->renamed + uz_arena_used(items->arena);
     /* what one chunk draws on, if tensors were spread evenly, and some more */
     uint64_t n_chunks = out->data_nbytes / LARGEST_BUFFER + 1;
     return nbytes + 4 * (model->n_pieces + out->n_targets) / n_chunks * LARGEST_CHUNK_ENTRY;

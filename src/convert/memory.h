@@ -8,6 +8,10 @@
 #include "out/items.h"
 #include "out/target.h"
 
+/* Bytes that a finished model takes, and the layout of an output. */
+uint64_t uz_model_memory(const struct uz_model *model);
+uint64_t uz_out_memory(const struct uz_out *out);
+
 /* Bytes that a finished model, the selected items, and the layout of the output take. */
 uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *items,
                           const struct uz_out *out);

@@ -117,6 +117,11 @@ static int add_file(struct uz_new_tree *tree, const char *from, char *to, bool c
     return UZ_OK;
 }
 
+int uz_new_tree_share(struct uz_new_tree *tree, const char *from, char *to, struct uz_error *err)
+{
+    return add_file(tree, from, to, false, err);
+}
+
 static int add_entry(struct uz_new_tree *tree, const FTSENT *entry, const char *from,
                      uz_is_changed_fn is_changed, const void *cookie, struct uz_error *err)
 {

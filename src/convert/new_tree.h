@@ -38,6 +38,9 @@ int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
 int uz_new_tree_add(struct uz_new_tree *tree, const char *from, uz_is_changed_fn is_changed,
                     const void *cookie, struct uz_error *err);
 
+/* Brings one file to path `to` in the new tree, shared; what is there already stays. */
+int uz_new_tree_share(struct uz_new_tree *tree, const char *from, char *to, struct uz_error *err);
+
 /*
  * Brings the files that stand beside the tag folder in the checkpoint's root (a trainer's state,
  * scripts), but `latest`, into the new root.

@@ -10,6 +10,7 @@
 #include "check/doubts.h"
 #include "convert/memory.h"
 #include "convert/new_tree.h"
+#include "convert/reshard_beside.h"
 #include "convert/reshard_impl.h"
 
 void uz_reshard_options_default(struct uz_reshard_options *options)
@@ -154,6 +155,7 @@ static int summarize(struct uz_resharding *job, struct uz_error *err)
     summary->threads = job->engine.threads;
     summary->warnings = (const char *const *)job->notes.items;
     summary->n_warnings = job->notes.n;
+    UZ_TRY(uz_reshard_count_random_states(job, &summary->n_random_states_copied, err));
     UZ_TRY(describe_files(job, err));
     return describe_groups(job, err);
 }
@@ -170,6 +172,7 @@ static int plan(struct uz_resharding *job, struct uz_error *err)
     UZ_TRY(uz_check_doubts(&job->source.model, &job->source.info, &job->notes, err));
     UZ_TRY(lay_out(job, err));
     UZ_TRY(make_files(job, err));
+    UZ_TRY(uz_reshard_check_kept(job, err));
     UZ_TRY(plan_run(job, err));
     return summarize(job, err);
 }
@@ -227,6 +230,8 @@ int uz_resharding_run(struct uz_resharding *job, uz_progress_fn progress, void *
     tree.tree.sync = syncs[job->options.durability];
     if (rc == UZ_OK)
         rc = write_files(job, &tree, err);
+    if (rc == UZ_OK)
+        rc = uz_reshard_bring_beside(job, &tree, err);
     if (rc == UZ_OK)
         rc = uz_new_tree_commit(&tree, err);
     uz_new_tree_close(&tree);

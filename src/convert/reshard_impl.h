@@ -48,6 +48,9 @@ int uz_reshard_add_optim(struct uz_resharding *job, uint64_t rank, struct uz_err
 /* Adds the model states: of a rank (stage 3), or of all (rank 0). */
 int uz_reshard_add_states(struct uz_resharding *job, uint64_t rank, struct uz_error *err);
 
+/* UZ_UNSUPPORTED if a value that is kept as rank 0 has it is another on another old rank. */
+int uz_reshard_check_kept(const struct uz_resharding *job, struct uz_error *err);
+
 /* The base optimizer's dictionary {state, param_groups} for the rank of the builder. */
 int uz_reshard_base(struct uz_reshard_builder *b, const struct uz_node **base,
                     struct uz_error *err);

@@ -287,6 +287,18 @@ static int find_groups(struct uz_reshard_source *source, struct uz_error *err)
     return UZ_OK;
 }
 
+static int index_aliases(struct uz_reshard_source *source, struct uz_error *err)
+{
+    source->aliases = uz_map_new();
+    if (!source->aliases)
+        return uz_fail_nomem(err, sizeof *source);
+    for (size_t i = 0; i < source->model.n_aliases; i++) {
+        const char *name = source->model.aliases[i].name;
+        UZ_TRY(uz_map_add(source->aliases, name, strlen(name), i, NULL, err));
+    }
+    return UZ_OK;
+}
+
 /* ---- States ---- */
 
 static int index_states(struct uz_reshard_source *source, struct uz_error *err)
@@ -349,6 +361,7 @@ int uz_reshard_source_read(struct uz_reshard_source *source, const char *checkpo
     UZ_TRY(find_groups(source, err));
     if (source->info.is_universal)
         UZ_TRY(uz_reshard_read_steps(source, &input->limits, err));
+    UZ_TRY(index_aliases(source, err));
     return index_states(source, err);
 }
 
@@ -359,6 +372,7 @@ void uz_reshard_source_free(struct uz_reshard_source *source)
     uz_topology_free(&source->topology);
     uz_model_free(&source->model);
     uz_zero_info_free(&source->info);
+    uz_map_free(source->aliases);
     free(source->params);
     free(source->groups);
     free(source->state_ids);

@@ -36,6 +36,7 @@ struct uz_reshard_source {
     size_t n_params;
     struct uz_zero_group *groups;
     size_t n_groups;
+    struct uz_map *aliases;        /* second names -> index into the model's aliases */
     int64_t *state_ids;            /* of each group: which entry of base's states is its first */
     struct uz_reshard_step *steps; /* universal: of each group */
     uint32_t *state_tensors;       /* [state * n_params + param]: the tensor; UZ_NONE: has none */

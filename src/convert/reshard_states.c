@@ -8,11 +8,17 @@
 #include "convert/reshard_impl.h"
 #include "layout/split.h"
 
+/* What a tensor of the model is in the new file. */
+struct entry {
+    const struct uz_node *persid; /* its new storage; NULL: none yet */
+    const struct uz_node *value;  /* in the module, under its own name; NULL: not there */
+};
+
 /* One file in the making. */
 struct states {
     struct uz_reshard_builder b;
-    const struct uz_node *old;      /* the root of the file that it is made after */
-    const struct uz_node **persids; /* of each of the model's tensors: its new storage; NULL */
+    const struct uz_node *old; /* the root of the file that it is made after */
+    struct entry *entries;     /* of each of the model's tensors */
     const struct uz_node *module;
 };
 
@@ -37,19 +43,16 @@ static bool to_stage3(const struct states *s)
 static const struct uz_tensor *param_of(const struct states *s, const struct uz_node *key,
                                         uint32_t *tensor)
 {
-    const struct uz_model *model = &source_of(s)->model;
-    bool found = false;
+    const struct uz_reshard_source *source = source_of(s);
+    uint64_t alias;
     if (key->kind != UZ_NODE_STR)
         return NULL;
-    found = uz_model_find(model, key->u.text.data, key->u.text.nbytes, tensor);
-    for (size_t i = 0; !found && i < model->n_aliases; i++)
-        if (uz_node_is_str(key, model->aliases[i].name)) {
-            *tensor = model->aliases[i].tensor;
-            found = true;
-        }
-    if (!found || model->tensors[*tensor].role == UZ_ROLE_BUFFER)
+    if (uz_map_get(source->aliases, key->u.text.data, key->u.text.nbytes, &alias))
+        *tensor = source->model.aliases[alias].tensor;
+    else if (!uz_model_find(&source->model, key->u.text.data, key->u.text.nbytes, tensor))
         return NULL;
-    return &model->tensors[*tensor];
+    const struct uz_tensor *t = &source->model.tensors[*tensor];
+    return t->role == UZ_ROLE_BUFFER ? NULL : t;
 }
 
 /* The dtype of the value that the old module has under a key. */
@@ -82,18 +85,19 @@ static int make_whole(struct states *s, uint32_t tensor, enum uz_dtype dtype,
     if (t->dtype != dtype && !(uz_dtype_is_castable(t->dtype) && uz_dtype_is_castable(dtype)))
         return uz_fail(err, UZ_UNSUPPORTED, "%s is of type %s, which does not become %s", t->name,
                        uz_dtype_name(t->dtype), uz_dtype_name(dtype));
-    if (!s->persids[tensor]) {
-        UZ_TRY(uz_graph_open_storage(&s->b.graph, t->dtype, dtype, t->numel, &s->persids[tensor],
-                                     err));
+    if (!s->entries[tensor].persid) {
+        UZ_TRY(uz_graph_open_storage(&s->b.graph, t->dtype, dtype, t->numel,
+                                     &s->entries[tensor].persid, err));
         if (t->numel) {
             UZ_TRY(uz_stored_put(stored, 0, tensor, 0, t->numel, err));
             UZ_TRY(uz_stored_close(stored, err));
         }
     }
-    *made = uz_make_tensor(maker_of(s), s->persids[tensor], 0, t->ndim, t->shape);
+    *made = uz_make_tensor(maker_of(s), s->entries[tensor].persid, 0, t->ndim, t->shape);
     return UZ_OK;
 }
 
+/* The value under a key of the new module; the old one, unless it is of another kind of stage. */
 static int make_entry(struct states *s, const struct uz_pair *pair, const struct uz_node **made,
                       struct uz_error *err)
 {
@@ -103,21 +107,23 @@ static int make_entry(struct states *s, const struct uz_pair *pair, const struct
     *made = pair->value;
     if (!t || !uz_torch_is_tensor(pair->value))
         return UZ_OK;
-    UZ_TRY(old_dtype(s, pair->value, t->name, &dtype, err));
-    return to_stage3(s) ? make_placeholder(s, dtype, made, err)
-                        : make_whole(s, tensor, dtype, made, err);
+    if (to_stage3(s) != (source_of(s)->stage == 3)) {
+        UZ_TRY(old_dtype(s, pair->value, t->name, &dtype, err));
+        UZ_TRY(to_stage3(s) ? make_placeholder(s, dtype, made, err)
+                            : make_whole(s, tensor, dtype, made, err));
+    }
+    if (uz_node_is_str(pair->key, t->name))
+        s->entries[tensor].value = *made;
+    return UZ_OK;
 }
 
 static int make_module(struct states *s, struct uz_error *err)
 {
     const struct uz_node *old = uz_node_get(s->old, "module");
     const struct uz_dict *pairs = uz_node_dict(old);
-    s->module = old;
     if (!pairs)
         return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(s->b.graph.source), UZ_NO_OFFSET,
                           "has no dictionary 'module'");
-    if (to_stage3(s) == (source_of(s)->stage == 3))
-        return UZ_OK;
     struct uz_node *module = uz_make_copy(maker_of(s), old);
     UZ_TRY(uz_maker_check(maker_of(s), err));
     struct uz_dict *dict = module->kind == UZ_NODE_DICT ? &module->u.dict : &module->u.object->dict;
@@ -180,7 +186,7 @@ static int find_fragment(struct states *s, uint32_t tensor, const struct uz_node
     const struct uz_tensor *t = &source_of(s)->model.tensors[tensor];
     if (to_stage3(s))
         return make_slice(s, tensor, made, err);
-    *made = uz_node_get(s->module, t->name);
+    *made = s->entries[tensor].value;
     if (!*made)
         return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(s->b.graph.source), UZ_NO_OFFSET,
                           "the frozen parameter %s is not in 'module'", t->name);
@@ -254,7 +260,7 @@ static int build(struct states *s, struct uz_error *err)
 {
     const struct uz_model *model = &source_of(s)->model;
     s->old = uz_torch_root(s->b.graph.source);
-    UZ_TRY(uz_alloc(&s->persids, model->n_tensors, sizeof *s->persids, err));
+    UZ_TRY(uz_alloc(&s->entries, model->n_tensors, sizeof *s->entries, err));
     struct uz_node *root = uz_make_copy(maker_of(s), s->old);
     UZ_TRY(uz_maker_check(maker_of(s), err));
     UZ_TRY(fill_root(s, root, err));
@@ -303,7 +309,7 @@ int uz_reshard_add_states(struct uz_resharding *job, uint64_t rank, struct uz_er
         rc = build(&s, err);
     uz_graph_free(&s.b.graph);
     uz_torch_close(own);
-    free(s.persids);
+    free(s.entries);
     free(name);
     return rc;
 }

@@ -27,6 +27,8 @@ int uz_worker_chunk(struct uz_worker *worker, uint64_t index, struct uz_error *e
         UZ_TRY(uz_fd_cache_get(&worker->outputs, chunk->file, path, &fd, err));
         UZ_TRY(uz_pwrite_all(fd, worker->out + span->begin, (size_t)(span->end - span->begin),
                              chunk->offset + span->begin, path, err));
+        uz_advise_written(&worker->gather.advice, fd, chunk->offset + span->begin,
+                          span->end - span->begin);
         uz_worker_wrote(worker, span->end - span->begin);
     }
     return UZ_OK;

@@ -42,8 +42,11 @@ static int init_worker(struct uz_worker *worker, struct run *run, char *const *p
     };
     uz_fd_cache_init(&worker->outputs, O_WRONLY, n_fd_slots);
     UZ_TRY(alloc_buffer(&worker->out, worker->buffer_nbytes, err));
-    return uz_gather_init(&worker->gather, run->plan->model, ops, worker->buffer_nbytes, n_fd_slots,
-                          err);
+    UZ_TRY(uz_gather_init(&worker->gather, run->plan->model, ops, worker->buffer_nbytes, n_fd_slots,
+                          err));
+    worker->gather.advice = run->options->advice;
+    worker->gather.sources.drop = run->options->advice.drop;
+    return UZ_OK;
 }
 
 static void free_worker(struct uz_worker *worker)
@@ -112,7 +115,7 @@ static int run_jobs(struct run *run, char *const *paths, struct uz_engine_result
 }
 
 static int write_head_and_blobs(const struct uz_out_file *file, const char *path,
-                                struct uz_error *err)
+                                const struct uz_advice *advice, struct uz_error *err)
 {
     struct uz_fd_cache cache;
     int fd;
@@ -124,6 +127,8 @@ static int write_head_and_blobs(const struct uz_out_file *file, const char *path
         const struct uz_blob *blob = &file->blobs[i];
         rc = uz_pwrite_all(fd, blob->data, (size_t)blob->nbytes, blob->offset, path, err);
     }
+    if (rc == UZ_OK)
+        uz_advise_complete(advice, fd);
     uz_fd_cache_close(&cache);
     return rc;
 }
@@ -140,6 +145,6 @@ int uz_engine_run(const struct uz_plan *plan, char *const *paths,
         rc = uz_checksums_fill(&checksums, plan->out, err);
     uz_checksums_free(&checksums);
     for (size_t i = 0; i < plan->out->n_files && rc == UZ_OK; i++)
-        rc = write_head_and_blobs(&plan->out->files[i], paths[i], err);
+        rc = write_head_and_blobs(&plan->out->files[i], paths[i], &options->advice, err);
     return rc;
 }

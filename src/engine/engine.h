@@ -7,6 +7,7 @@
 
 #include <unzero/limits.h>
 
+#include "engine/advice.h"
 #include "plan/plan.h"
 
 struct uz_engine_options {
@@ -15,6 +16,7 @@ struct uz_engine_options {
         buffer_nbytes; /* of each of the two buffers of a thread; at least plan->chunk_nbytes */
     struct uz_limits limits; /* for going through compressed sources */
     unsigned cpu_mask;       /* which instruction sets casts may use; UINT_MAX: all there are */
+    struct uz_advice advice; /* to the system, about pages of sources and outputs */
     /* called on the calling thread about ten times a second; non-zero stops; may be NULL */
     int (*progress)(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total);
     void *cookie;

@@ -20,17 +20,25 @@ void uz_fd_cache_init(struct uz_fd_cache *cache, int open_flags, unsigned n_slot
 {
     cache->flags = open_flags | O_CLOEXEC;
     cache->n_slots = n_slots;
-    for (unsigned i = 0; i < UZ_FD_SLOTS; i++)
+    cache->drop = false;
+    for (unsigned i = 0; i < n_slots; i++)
         cache->fd[i] = -1;
+}
+
+static void close_file(const struct uz_fd_cache *cache, unsigned slot)
+{
+    if (cache->drop)
+        (void)posix_fadvise(cache->fd[slot], 0, 0, POSIX_FADV_DONTNEED);
+    close(cache->fd[slot]);
 }
 
 void uz_fd_cache_close(struct uz_fd_cache *cache)
 {
-    for (unsigned i = 0; i < UZ_FD_SLOTS; i++)
+    for (unsigned i = 0; i < cache->n_slots; i++) {
         if (cache->fd[i] >= 0)
-            close(cache->fd[i]);
-    for (unsigned i = 0; i < UZ_FD_SLOTS; i++)
+            close_file(cache, i);
         cache->fd[i] = -1;
+    }
 }
 
 /* Without a free descriptor, those of this cache make room. */
@@ -52,7 +60,7 @@ int uz_fd_cache_get(struct uz_fd_cache *cache, uint32_t file, const char *path, 
         if (opened < 0)
             return uz_fail_errno(err, errno, path, "cannot be opened");
         if (cache->fd[slot] >= 0)
-            close(cache->fd[slot]);
+            close_file(cache, slot);
         cache->fd[slot] = opened;
         cache->file[slot] = file;
     }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A few open files for one thread, so that a thousand shards don't need a thousand descriptors. */
+/* Open files for one thread: as many as the process may have, however many shards there are. */
 #ifndef UZ_ENGINE_FD_CACHE_H
 #define UZ_ENGINE_FD_CACHE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
 
-enum { UZ_FD_SLOTS = 32 };
+enum { UZ_FD_SLOTS = 2048 };
 
 /* Files of one kind by number; slot = number % n_slots. */
 struct uz_fd_cache {
@@ -15,6 +16,7 @@ struct uz_fd_cache {
     uint32_t file[UZ_FD_SLOTS];
     unsigned n_slots;
     int flags; /* of open() */
+    bool drop; /* files leave no pages in memory when they are closed; false at first */
 };
 
 /*

@@ -12,10 +12,17 @@
 enum {
     DIRECT_NBYTES = 16 * 1024,  /* a plain copy this large is read straight to its place */
     MAX_GAP_NBYTES = 64 * 1024, /* bytes read for nothing to save a read */
-    MAX_READ_FOR_WANTED = 512   /* bytes read for each that is wanted, before single reads pay */
+    MAX_READ_FOR_WANTED = 512,  /* bytes read for each that is wanted, before single reads pay */
+    CAST_NBYTES = 512 * 1024    /* long runs are read and cast in blocks that stay in a cache */
 };
 
 enum { PAGE_NBYTES = 4096 };
+
+/*
+ * AMD's processors, up to Zen 4 at least, copy at a fifth of their speed (rep movsb, which the
+ * system reads with) to where the address is less than that above the source's, within a page.
+ */
+enum { SLOW_NBYTES = 32, LINE_NBYTES = 64 };
 
 int uz_gather_init(struct uz_gather *gather, const struct uz_model *model,
                    const struct uz_cast_ops *ops, uint64_t buffer_nbytes, unsigned n_fd_slots,
@@ -24,7 +31,7 @@ int uz_gather_init(struct uz_gather *gather, const struct uz_model *model,
     void *pages;
     *gather = (struct uz_gather){.model = model, .ops = ops, .buffer_nbytes = buffer_nbytes};
     uz_fd_cache_init(&gather->sources, O_RDONLY, n_fd_slots);
-    if (posix_memalign(&pages, PAGE_NBYTES, (size_t)buffer_nbytes) != 0)
+    if (posix_memalign(&pages, PAGE_NBYTES, (size_t)buffer_nbytes + LINE_NBYTES) != 0)
         return uz_fail_nomem(err, buffer_nbytes);
     gather->scratch = pages;
     return UZ_OK;
@@ -52,7 +59,15 @@ static int read_source(struct uz_gather *gather, uint32_t file, void *buf, size_
     const char *path = gather->model->files[file];
     int fd;
     UZ_TRY(uz_fd_cache_get(&gather->sources, file, path, &fd, err));
-    return uz_pread_all(fd, buf, nbytes, offset, path, err);
+    UZ_TRY(uz_pread_all(fd, buf, nbytes, offset, path, err));
+    uz_advise_read(&gather->advice, fd, offset, nbytes);
+    return UZ_OK;
+}
+
+/* Where in the scratch buffer bytes from `src` of a file on go: as far from a line's beginning. */
+static unsigned char *scratch_for(const struct uz_gather *gather, uint64_t src)
+{
+    return gather->scratch + src % LINE_NBYTES;
 }
 
 /* Puts a copy's rows into the chunk; `base` holds the source file's bytes from src_first on. */
@@ -83,9 +98,9 @@ static struct uz_copy part_of(const struct uz_copy *copy, uint64_t row, uint64_t
 
 static int read_part(struct uz_gather *gather, const struct uz_copy *part, struct uz_error *err)
 {
-    UZ_TRY(
-        read_source(gather, part->file, gather->scratch, (size_t)src_extent(part), part->src, err));
-    place_rows(gather, part, gather->scratch, part->src);
+    unsigned char *scratch = scratch_for(gather, part->src);
+    UZ_TRY(read_source(gather, part->file, scratch, (size_t)src_extent(part), part->src, err));
+    place_rows(gather, part, scratch, part->src);
     return UZ_OK;
 }
 
@@ -95,8 +110,9 @@ static int read_large(struct uz_gather *gather, const struct uz_copy *copy, stru
     uint64_t row_nbytes = copy->n_elems * uz_dtype_size(copy->from);
     uint64_t rows_at_once = 1;
     uint64_t elems_at_once = copy->n_elems;
-    if (row_nbytes > gather->buffer_nbytes)
-        elems_at_once = gather->buffer_nbytes / uz_dtype_size(copy->from);
+    uint64_t block = CAST_NBYTES < gather->buffer_nbytes ? CAST_NBYTES : gather->buffer_nbytes;
+    if (row_nbytes > block)
+        elems_at_once = block / uz_dtype_size(copy->from);
     else if (copy->src_stride > 0 && copy->src_stride <= gather->buffer_nbytes - row_nbytes)
         rows_at_once = (gather->buffer_nbytes - row_nbytes) / copy->src_stride + 1;
     for (uint64_t row = 0; row < copy->n_rows; row += rows_at_once) {
@@ -122,7 +138,7 @@ static void place_rows_between(struct uz_gather *gather, const struct uz_copy *c
     if (row >= row_end)
         return;
     struct uz_copy part = part_of(copy, row, row_end - row, 0, copy->n_elems);
-    place_rows(gather, &part, gather->scratch, begin);
+    place_rows(gather, &part, scratch_for(gather, begin), begin);
 }
 
 /*
@@ -137,7 +153,8 @@ static int read_interleaved(struct uz_gather *gather, size_t i, size_t end, uint
         uint64_t nbytes =
             last - begin < gather->buffer_nbytes ? last - begin : gather->buffer_nbytes;
         uint64_t next = begin + nbytes == last ? last : begin + nbytes - row_nbytes + 1;
-        UZ_TRY(read_source(gather, copies[i].file, gather->scratch, (size_t)nbytes, begin, err));
+        UZ_TRY(read_source(gather, copies[i].file, scratch_for(gather, begin), (size_t)nbytes,
+                           begin, err));
         for (size_t k = i; k < end; k++)
             place_rows_between(gather, &copies[k], begin, next);
         begin = next;
@@ -179,6 +196,17 @@ static bool is_direct(const struct uz_copy *copy)
            copy->n_rows == 1 && copy->n_elems * uz_dtype_size(copy->from) >= DIRECT_NBYTES;
 }
 
+/* Reads plain bytes straight to their place, unless that would be slow. */
+static int read_direct(struct uz_gather *gather, const struct uz_copy *copy, struct uz_error *err)
+{
+    unsigned char *dst = gather->out + copy->dst;
+    uint64_t above = ((uintptr_t)dst - copy->src) % PAGE_NBYTES;
+    if (above > 0 && above < SLOW_NBYTES)
+        return read_large(gather, copy, err);
+    return read_source(gather, copy->file, dst, (size_t)(copy->n_elems * uz_dtype_size(copy->from)),
+                       copy->src, err);
+}
+
 /* True if strides are such that the bytes between first and last row may be read in one go. */
 static bool fits_scratch(const struct uz_gather *gather, const struct uz_copy *copy)
 {
@@ -210,10 +238,10 @@ static int read_together(struct uz_gather *gather, size_t i, size_t *end, struct
             break;
         last = new_last;
     }
-    UZ_TRY(
-        read_source(gather, copies[i].file, gather->scratch, (size_t)(last - first), first, err));
+    unsigned char *scratch = scratch_for(gather, first);
+    UZ_TRY(read_source(gather, copies[i].file, scratch, (size_t)(last - first), first, err));
     for (size_t k = i; k < next; k++)
-        place_rows(gather, &copies[k], gather->scratch, first);
+        place_rows(gather, &copies[k], scratch, first);
     *end = next;
     return UZ_OK;
 }
@@ -248,9 +276,10 @@ int uz_gather_copies(struct uz_gather *gather, struct uz_copy *copies, size_t n,
             place_zeros(gather, copy);
             i++;
         } else if (is_direct(copy)) {
-            UZ_TRY(read_source(gather, copy->file, out + copy->dst,
-                               (size_t)(copy->n_elems * uz_dtype_size(copy->from)), copy->src,
-                               err));
+            UZ_TRY(read_direct(gather, copy, err));
+            i++;
+        } else if (copy->n_rows == 1 && copy->n_elems * uz_dtype_size(copy->from) > CAST_NBYTES) {
+            UZ_TRY(read_large(gather, copy, err));
             i++;
         } else if (!fits_scratch(gather, copy)) {
             size_t end;

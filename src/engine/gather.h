@@ -3,6 +3,7 @@
 #ifndef UZ_ENGINE_GATHER_H
 #define UZ_ENGINE_GATHER_H
 
+#include "engine/advice.h"
 #include "engine/fd_cache.h"
 #include "kernels/cast.h"
 #include "plan/copies.h"
@@ -12,6 +13,7 @@ struct uz_gather {
     const struct uz_model *model; /* borrowed */
     const struct uz_cast_ops *ops;
     struct uz_fd_cache sources;
+    struct uz_advice advice; /* none, unless it is set after uz_gather_init */
     uint64_t buffer_nbytes;
     unsigned char *scratch;  /* what was read and is not in its place yet; buffer_nbytes */
     unsigned char *summands; /* of means; allocated when first needed */

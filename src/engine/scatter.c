@@ -44,6 +44,8 @@ static int write_target(struct uz_worker *worker, const struct uz_stream_piece *
     int fd;
     UZ_TRY(uz_fd_cache_get(&worker->outputs, piece->file, path, &fd, err));
     UZ_TRY(uz_pwrite_all(fd, bytes, nbytes, out->targets[piece->target].offset + first, path, err));
+    uz_advise_written(&worker->gather.advice, fd, out->targets[piece->target].offset + first,
+                      nbytes);
     if (out->files[piece->file].n_crcs > 0)
         UZ_TRY(uz_checksums_add(&worker->checksums, piece->target, first, bytes, nbytes, err));
     uz_worker_wrote(worker, nbytes);

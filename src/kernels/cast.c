@@ -13,7 +13,10 @@ static const struct {
     const struct uz_cast_ops *ops;
 } levels[] = {
 #if defined(__x86_64__) || defined(__i386__)
+    {UZ_CPU_AVX512, &uz_cast_ops_avx512},
     {UZ_CPU_AVX2_F16C, &uz_cast_ops_avx2},
+#elif defined(__aarch64__) && !defined(__AARCH64EB__)
+    {UZ_CPU_NEON, &uz_cast_ops_neon},
 #endif
     {0, &uz_cast_ops_scalar},
 };

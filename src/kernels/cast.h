@@ -37,13 +37,15 @@ typedef uint64_t (*uz_cast_fn)(void *restrict dst, const void *restrict src, siz
 
 /* One function a cast; none is NULL. */
 struct uz_cast_ops {
-    const char *level; /* what it runs on, for messages: "scalar", "avx2+f16c" */
+    const char *level; /* what it runs on, for messages: "scalar", "avx2+f16c", "avx512", "neon" */
     uz_cast_fn fn[UZ_CAST_COUNT];
 };
 
 /* Bits of a feature mask. One bit is one level, set only if all its parts are there. */
 enum uz_cpu_feature {
-    UZ_CPU_AVX2_F16C = 1u << 0 /* x86: AVX2 and F16C, and an OS that saves their registers */
+    UZ_CPU_AVX2_F16C = 1u << 0, /* x86: AVX2 and F16C, and an OS that saves their registers */
+    UZ_CPU_AVX512 = 1u << 1,    /* x86: the same and AVX-512 F, BW and VL */
+    UZ_CPU_NEON = 1u << 2,      /* AArch64: always there */
 };
 
 /*
@@ -67,6 +69,9 @@ const char *uz_cast_name(enum uz_cast_id id);
 extern const struct uz_cast_ops uz_cast_ops_scalar;
 #if defined(__x86_64__) || defined(__i386__)
 extern const struct uz_cast_ops uz_cast_ops_avx2;
+extern const struct uz_cast_ops uz_cast_ops_avx512;
+#elif defined(__aarch64__) && !defined(__AARCH64EB__)
+extern const struct uz_cast_ops uz_cast_ops_neon;
 #endif
 
 #endif

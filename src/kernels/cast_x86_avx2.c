@@ -6,13 +6,12 @@
 #if defined(__x86_64__) || defined(__i386__)
 
 #include <immintrin.h>
-#include <string.h>
+
+#include "cast_x86_env.h"
 
 /*
- * Blocks of 64 elements, in four steps of 16. A step that narrows casts numbers of ordinary size
- * and keeps the largest magnitude it saw; if that says that the block holds a NaN, an infinity or
- * an overflow, which is rare in weights, the scalar code casts the block again and counts. So the
- * loop pays two instructions for 16 elements, and the rare rules are written only once.
+ * Steps of 16 elements (see cast_blocks.h). A step that narrows keeps the largest magnitude it saw,
+ * which costs two instructions.
  *
  * Not VCVTNEPS2BF16: it flushes denormals to zero.
  *
@@ -20,21 +19,35 @@
  * immediate, FTZ is ignored, DAZ is ignored by VCVTPH2PS, and can't matter to VCVTPS2PH, where an
  * fp32 denormal rounds to zero anyway. Their exceptions do: see MXCSR_DEFAULT.
  */
-#define AVX2        __attribute__((target("avx2,f16c")))
-#define AVX2_INLINE static inline __attribute__((always_inline)) AVX2
+#define LEVEL        avx2
+#define LEVEL_NAME   "avx2+f16c"
+#define LEVEL_TARGET __attribute__((target("avx2,f16c")))
+#define AVX2_INLINE  static inline __attribute__((always_inline)) LEVEL_TARGET
 
-enum { STEP = 16, BLOCK = 4 * STEP };
+enum { STEP = 16 };
 
 /* For VPBLENDW: takes the odd words from the second operand. */
 #define ODD_WORDS 0xaa
 
-/* Casts STEP elements, and raises the lanes of *top to the doubled magnitudes of its fp16 or bf16
- * side (doubled, for that shifts the sign out). Steps that widen leave *top alone. */
-typedef void (*step_fn)(unsigned char *dst, const unsigned char *src, __m256i *top);
+/* The largest doubled magnitudes, by lane, of the steps' fp16 or bf16 side (doubled, for that
+ * shifts the sign out). Steps that widen leave it alone. */
+typedef __m256i seen_t;
 
 /* The doubled magnitudes from which a step leaves the block to the scalar code. For bf16 it is
  * that of the truncated number: the largest finite one, which may round to infinity. */
-enum { NEVER = 0x10000, BF16_LIMIT = 2 * 0x7f7f, F16_LIMIT = 2 * 0x7c00 };
+enum { LIMIT_BF16 = 2 * 0x7f7f, LIMIT_F16 = 2 * 0x7c00, LIMIT_F32 = 0x10000 };
+
+AVX2_INLINE seen_t nothing_seen(void)
+{
+    return _mm256_setzero_si256();
+}
+
+AVX2_INLINE int is_rare(seen_t top, int limit)
+{
+    __m256i below = _mm256_subs_epu16(_mm256_set1_epi16((short)limit), top);
+
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(below, _mm256_setzero_si256())) != 0;
+}
 
 AVX2_INLINE __m256i load(const unsigned char *p)
 {
@@ -147,105 +160,6 @@ AVX2_INLINE void f16_to_bf16_step(unsigned char *dst, const unsigned char *src, 
     store(dst, round_to_bf16(lo, hi, top));
 }
 
-/* What the loop needs to know of a cast; always a constant, so that it folds away. */
-struct kernel {
-    step_fn step;
-    enum uz_cast_id id;
-    int limit;
-    size_t src_size, dst_size; /* bytes an element */
-};
-
-AVX2_INLINE uint64_t cast_block(struct kernel k, unsigned char *dst, const unsigned char *src)
-{
-    __m256i top = _mm256_setzero_si256();
-
-    /* By hand: gcc -O2 would keep a loop of four. */
-    k.step(dst, src, &top);
-    k.step(dst + STEP * k.dst_size, src + STEP * k.src_size, &top);
-    k.step(dst + 2 * STEP * k.dst_size, src + 2 * STEP * k.src_size, &top);
-    k.step(dst + 3 * STEP * k.dst_size, src + 3 * STEP * k.src_size, &top);
-    if (k.limit != NEVER) {
-        __m256i below = _mm256_subs_epu16(_mm256_set1_epi16((short)k.limit), top);
-        __m256i reached = _mm256_cmpeq_epi16(below, _mm256_setzero_si256());
-
-        if (__builtin_expect(_mm256_movemask_epi8(reached) != 0, 0)) {
-            return uz_cast_ops_scalar.fn[k.id](dst, src, BLOCK);
-        }
-    }
-    return 0;
-}
-
-AVX2_INLINE uint64_t cast_array(struct kernel k, unsigned char *dst, const unsigned char *src,
-                                size_t n_elems)
-{
-    uint64_t n_overflows = 0;
-
-    for (; n_elems >= BLOCK; n_elems -= BLOCK) {
-        n_overflows += cast_block(k, dst, src);
-        src += BLOCK * k.src_size;
-        dst += BLOCK * k.dst_size;
-    }
-    if (n_elems != 0) {
-        unsigned char in[BLOCK * 4] = {0}; /* zeros cast to zeros, and count as nothing */
-        unsigned char out[BLOCK * 4];
-
-        memcpy(in, src, n_elems * k.src_size);
-        n_overflows += cast_block(k, out, in);
-        memcpy(dst, out, n_elems * k.dst_size);
-    }
-    return n_overflows;
-}
-
-/* Sizes and limits by dtype, for the rows below. */
-enum { SIZE_F32 = 4, SIZE_BF16 = 2, SIZE_F16 = 2 };
-enum { LIMIT_F32 = NEVER, LIMIT_BF16 = BF16_LIMIT, LIMIT_F16 = F16_LIMIT };
-
-/*
- * MXCSR as a process starts with it: all exceptions masked, to nearest, no FTZ, no DAZ. A program
- * may have unmasked exceptions, and F16C would then trap on rounding; so its MXCSR is set aside
- * for the call, which also keeps its sticky flags as they were.
- */
-#define MXCSR_DEFAULT 0x1f80u
-
-/* The array function is not inlined: the compiler does not know that the instructions in it depend
- * on MXCSR, and could move them across its change. */
-#define UZ_CAST_ROW(FROM, TO, from, to)                                                            \
-    AVX2 static __attribute__((noinline))                                                          \
-    uint64_t array_##from##_to_##to(void *restrict dst, const void *restrict src, size_t n_elems)  \
-    {                                                                                              \
-        const struct kernel k = {                                                                  \
-            .step = from##_to_##to##_step,                                                         \
-            .id = UZ_CAST_##FROM##_TO_##TO,                                                        \
-            .limit = LIMIT_##TO,                                                                   \
-            .src_size = SIZE_##FROM,                                                               \
-            .dst_size = SIZE_##TO,                                                                 \
-        };                                                                                         \
-                                                                                                   \
-        return cast_array(k, dst, src, n_elems);                                                   \
-    }                                                                                              \
-                                                                                                   \
-    AVX2 static uint64_t avx2_##from##_to_##to(void *restrict dst, const void *restrict src,       \
-                                               size_t n_elems)                                     \
-    {                                                                                              \
-        unsigned int saved = _mm_getcsr();                                                         \
-        uint64_t n_overflows;                                                                      \
-                                                                                                   \
-        _mm_setcsr(MXCSR_DEFAULT);                                                                 \
-        n_overflows = array_##from##_to_##to(dst, src, n_elems);                                   \
-        _mm_setcsr(saved);                                                                         \
-        return n_overflows;                                                                        \
-    }
-#include "cast.def"
-#undef UZ_CAST_ROW
-
-const struct uz_cast_ops uz_cast_ops_avx2 = {
-    .level = "avx2+f16c",
-    .fn =
-        {
-#define UZ_CAST_ROW(FROM, TO, from, to) [UZ_CAST_##FROM##_TO_##TO] = avx2_##from##_to_##to,
-#include "cast.def"
-#undef UZ_CAST_ROW
-        },
-};
+#include "cast_blocks.h"
 
 #endif

@@ -20,8 +20,20 @@ unsigned uz_cpu_features(void)
     if (__builtin_cpu_supports("avx2") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 &&
         (ecx & CPUID_1_ECX_F16C) != 0) {
         features |= UZ_CPU_AVX2_F16C;
+        /* And here whether it saves the masks and the upper parts of registers. */
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512vl")) {
+            features |= UZ_CPU_AVX512;
+        }
     }
     return features;
+}
+
+#elif defined(__aarch64__) && !defined(__AARCH64EB__)
+
+unsigned uz_cpu_features(void)
+{
+    return UZ_CPU_NEON; /* part of the architecture */
 }
 
 #else

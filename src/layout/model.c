@@ -173,6 +173,33 @@ int uz_model_add_tensor(struct uz_model *model, const char *name, size_t name_nb
     return append_tensor(model, &new_tensor, tensor, err);
 }
 
+int uz_model_append(struct uz_model *model, const char *name, enum uz_dtype dtype, unsigned ndim,
+                    const uint64_t *shape, const struct uz_piece *piece, uint32_t *tensor,
+                    struct uz_error *err)
+{
+    struct uz_tensor made = {
+        .role = UZ_ROLE_BUFFER,
+        .param = (uint32_t)model->n_tensors,
+        .dtype = dtype,
+        .lp_dtype = dtype,
+        .ndim = ndim,
+        .lp = UZ_NONE,
+        .first_piece = model->n_pieces,
+        .n_pieces = 1,
+    };
+    struct uz_piece placed = *piece;
+    uint64_t *shape_copy;
+    UZ_TRY(uz_shape_numel(ndim, shape, &made.numel, err));
+    UZ_TRY(uz_arena_alloc(model->arena, ndim, sizeof *shape_copy, &shape_copy, err));
+    memcpy(shape_copy, shape, ndim * sizeof *shape_copy);
+    made.shape = shape_copy;
+    UZ_TRY(uz_arena_strndup(model->arena, name, strlen(name), &made.name, err));
+    UZ_TRY(append_tensor(model, &made, tensor, err));
+    placed.tensor = *tensor;
+    UZ_TRY(uz_model_add_piece(model, &placed, err));
+    return uz_pieces_cover(&placed, 1, made.numel, made.name, err);
+}
+
 int uz_model_add_state(struct uz_model *model, const char *name, size_t name_nbytes,
                        uint32_t *state, struct uz_error *err)
 {

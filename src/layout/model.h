@@ -209,6 +209,15 @@ bool uz_model_find(const struct uz_model *model, const char *name, size_t name_n
  */
 int uz_model_finish(struct uz_model *model, struct uz_error *err);
 
+/*
+ * Adds a tensor to a finished model that is not found by its name (which is for messages, and
+ * copied), and its only piece, whose tensor is set here: something that is written beside what the
+ * model is about.
+ */
+int uz_model_append(struct uz_model *model, const char *name, enum uz_dtype dtype, unsigned ndim,
+                    const uint64_t *shape, const struct uz_piece *piece, uint32_t *tensor,
+                    struct uz_error *err);
+
 /* True if a storage can only be read from front to back. */
 bool uz_model_is_packed(const struct uz_model *model);
 

@@ -38,13 +38,41 @@ struct checkpoint {
     struct uz_notes *notes;
 };
 
+/*
+ * A universal checkpoint may have model states under the names of all stages: those of the stage
+ * that the configuration tells are what was saved, the others are for loaders.
+ */
+static int choose_universal(struct checkpoint *c, const struct uz_shard_file *any, bool *stage3,
+                            struct uz_error *err)
+{
+    struct uz_torch_file *file;
+    int64_t stage = 0;
+    char *path = uz_shard_path(&c->topology, any);
+    if (!path)
+        return uz_fail_nomem(err, strlen(any->name));
+    int rc = uz_torch_open(&file, path, &c->options->input.limits, err);
+    free(path);
+    UZ_TRY(rc);
+    const struct uz_node *config = uz_node_get(uz_torch_root(file), "ds_config");
+    if (!uz_node_int(uz_node_get(uz_node_get(config, "zero_optimization"), "stage"), &stage))
+        rc = uz_fail_at(err, UZ_MISMATCH, uz_torch_path(file), UZ_NO_OFFSET,
+                        "does not tell the ZeRO stage (ds_config), and there are model states of "
+                        "ZeRO-3 and of another stage");
+    *stage3 = stage == 3;
+    uz_torch_close(file);
+    return rc;
+}
+
 /* Which model states there are tells ZeRO 3 from the other stages. */
 static int find_model_states(struct checkpoint *c, struct uz_error *err)
 {
     size_t n12, n3;
     const struct uz_shard_file *model12 = uz_topology_shards(&c->topology, UZ_SHARD_MODEL, &n12);
     const struct uz_shard_file *model3 = uz_topology_shards(&c->topology, UZ_SHARD_MODEL_Z3, &n3);
-    if (model12 && model3)
+    bool stage3 = model3 != NULL;
+    if (model12 && model3 && c->topology.is_universal)
+        UZ_TRY(choose_universal(c, model12, &stage3, err));
+    else if (model12 && model3)
         return uz_fail_at(err, UZ_MISMATCH, c->topology.dir, UZ_NO_OFFSET,
                           "holds model states of ZeRO-3 (%s) and of another stage (%s)",
                           model3->name, model12->name);
@@ -54,11 +82,11 @@ static int find_model_states(struct checkpoint *c, struct uz_error *err)
             "Expected mp_rank_00_model_states.pt or '*_model_states.pt' of every rank "
             "under %s but found none",
             c->topology.dir);
-    c->model_kind = model3 ? UZ_SHARD_MODEL_Z3 : UZ_SHARD_MODEL;
-    c->layout = model3 ? UZ_LAYOUT_STAGE3 : UZ_LAYOUT_STAGE12;
+    c->model_kind = stage3 ? UZ_SHARD_MODEL_Z3 : UZ_SHARD_MODEL;
+    c->layout = stage3 ? UZ_LAYOUT_STAGE3 : UZ_LAYOUT_STAGE12;
     if (c->options->input.source != UZ_SOURCE_LP)
         return UZ_OK;
-    if (model3)
+    if (stage3)
         return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
                           "--source lp: the model states of ZeRO-3 hold no weights, only "
                           "placeholders (%s)",
@@ -258,6 +286,8 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
         UZ_TRY(uz_notes_merge(c->notes, &c->own[i].notes, err));
     }
     c->info->dp_world_size = c->slices[0].world;
+    c->info->tp = c->grid.tp;
+    c->info->pp = c->grid.pp;
     c->info->tag = c->topology.tag;
     c->topology.tag = NULL;
     return UZ_OK;

@@ -21,6 +21,7 @@ struct uz_zero_info {
     char *tag;
     int stage;
     uint64_t dp_world_size;
+    uint32_t tp, pp;             /* tensor ranks, pipeline stages; 0 for a universal checkpoint */
     struct uz_metadata metadata; /* of the first model-states file */
     bool has_step;
     double step; /* of the optimizer */

@@ -58,6 +58,7 @@ struct uz_tp_subparams {
     const uint64_t *sizes;  /* of each along `dim`; NULL: n equal ones */
     const uint64_t *widths; /* of sub-parameter i on rank r: [i * n_ranks + r]; NULL: even */
     size_t n_ranks;
+    size_t entry; /* which of parameter_with_sub_params it is */
 };
 
 struct uz_tp_rule {

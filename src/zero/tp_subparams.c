@@ -138,7 +138,7 @@ static int index_widths(struct widths *widths, const struct uz_node *info, struc
 }
 
 static int read_one(struct uz_tp_rules *rules, const struct widths *widths,
-                    const struct uz_node *node, const struct uz_node *pattern_node,
+                    const struct uz_node *node, size_t entry, const struct uz_node *pattern_node,
                     struct uz_error *err)
 {
     struct uz_tp_subparams *made;
@@ -148,6 +148,7 @@ static int read_one(struct uz_tp_rules *rules, const struct widths *widths,
     UZ_TRY(uz_tp_patterns_add(&rules->patterns[UZ_TP_CAT_SUBPARAMS], rules->arena, pattern->data,
                               pattern->nbytes, rules->n_subparams, err));
     UZ_TRY(UZ_APPEND(rules->subparams, rules->n_subparams, rules->cap_subparams, &made, err));
+    made->entry = entry;
     UZ_TRY(read_shape(rules, node, pattern, made, err));
     uint64_t at;
     bool found = uz_map_get(widths->by_pattern, pattern->data, pattern->nbytes, &at);
@@ -169,7 +170,7 @@ static int read_all(struct uz_tp_rules *rules, const struct widths *widths,
         if (!patterns)
             return bad(NULL, "an entry has no patterns", err);
         for (size_t k = 0; k < patterns->n; k++)
-            UZ_TRY(read_one(rules, widths, list->items[i], patterns->items[k], err));
+            UZ_TRY(read_one(rules, widths, list->items[i], i, patterns->items[k], err));
     }
     return UZ_OK;
 }

@@ -37,7 +37,7 @@ def details(result):
         parts.append(f"{result['rss_mib']:.0f} MiB")
     if "law" in result:
         law = result["law"]
-        parts.append(f"{law['base_mib']} MiB + threads x {law['chunk_mib']} MiB + "
+        parts.append(f"{law['base_mib']} MiB + threads x {law['thread_mib']} MiB + "
                      f"{law['bytes_each']} bytes x (pieces + tensors)")
     if "slowest" in result:
         parts.append(result["slowest"])

@@ -227,16 +227,17 @@ def rss(ctx):
                        for stage in (2, 3))])
 
 
-@row("rss-law", "memory beyond, for each piece and tensor", "bytes")
+@row("rss-law", "memory for each piece and tensor, ZeRO-3", "bytes")
 def rss_law(ctx):
-    """base + threads x chunk + c x (pieces + tensors), from four runs."""
-    sizes = [(16, 500), (64, 2000)]
+    """base + threads x t + c x (pieces + tensors), from dry runs; converting adds two buffers of
+    4 MiB for each thread."""
+    sizes = [(64, 2000), (64, 10000)]
     small, large = (ctx.subjects.sparse(3, ranks, tensors, 1) for ranks, tensors in sizes)
     n_small, n_large = ((ranks + 1) * tensors for ranks, tensors in sizes)
-    one, two = real_run_memory(ctx, small, 1), real_run_memory(ctx, small, 2)
-    c = (real_run_memory(ctx, large, 1) - one) * 2**20 / (n_large - n_small)
+    one, two = (dry_run(ctx, small, "--threads", n)["rss_mib"] for n in (1, 2))
+    c = (dry_run(ctx, large, "--threads", 1)["rss_mib"] - one) * 2**20 / (n_large - n_small)
     result = spread([c])
-    result["law"] = {"chunk_mib": round(two - one, 1),
+    result["law"] = {"thread_mib": round(two - one, 1),
                      "base_mib": round(one - (two - one) - c * n_small / 2**20, 1),
                      "bytes_each": round(c)}
     return result

@@ -4,7 +4,7 @@
 consolidate "$TINY" whole.safetensors --state all -q
 "$UNZERO" reshard "$TINY" four --dp 4 --sync none >out
 has out 'layout: ZeRO stage 2, 4 ranks' 'four: 5 files'
-holds four global_step4 latest
+holds four case.json expected.safetensors global_step4 latest # what stands beside comes along
 [ "$(cat four/latest)" = global_step4 ] || fail "latest: $(cat four/latest)"
 "$UNZERO" reshard four one --dp 1 --stage 3 --sync none -q >out
 [ ! -s out ] || fail "-q says: $(cat out)"

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* zero/optimizer_state.pt, and the model states: values of the source, with little changed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "convert/universal_impl.h"
+#include "zero/source.h"
+
+static bool is_any(const struct uz_universal_job *job)
+{
+    return job->options.dialect == UZ_UNIVERSAL_ANY;
+}
+
+/* ---- A value and its storages ---- */
+
+/* Elements are swapped if the source is big-endian, or else copied as they are. */
+static int storage_dtype(const struct uz_torch_file *file, const struct uz_storage_ref *ref,
+                         enum uz_dtype *dtype, struct uz_error *err)
+{
+    *dtype = ref->dtype == UZ_DTYPE_INVALID ? UZ_DTYPE_U8 : ref->dtype;
+    if (ref->dtype == UZ_DTYPE_INVALID && ref->storage.big_endian && ref->nbytes > 0)
+        return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(file), UZ_NO_OFFSET,
+                          "holds a tensor of a big-endian machine that is no plain number");
+    return UZ_OK;
+}
+
+static int add_storage(struct uz_universal_job *job, struct uz_torch_file *file,
+                       uint32_t *file_index, const struct uz_rewritten_storage *storage,
+                       struct uz_saved_storage *saved, struct uz_error *err)
+{
+    struct uz_model *model = &job->source.model;
+    const struct uz_storage_ref *ref = &storage->ref;
+    enum uz_dtype dtype;
+    *saved = (struct uz_saved_storage){.key = storage->key};
+    if (ref->nbytes == 0)
+        return UZ_OK;
+    UZ_TRY(storage_dtype(file, ref, &dtype, err));
+    struct uz_piece piece = {.n_elems = ref->nbytes / uz_dtype_size(dtype)};
+    if (*file_index == UZ_NONE)
+        UZ_TRY(uz_model_add_file(model, uz_torch_path(file), file_index, err));
+    UZ_TRY(uz_source_add_place(model, *file_index, &ref->storage, &piece.storage, err));
+    saved->target.dtype = dtype;
+    saved->target.n_elems = piece.n_elems;
+    return uz_model_append(model, storage->key, dtype, 1, &piece.n_elems, &piece,
+                           &saved->target.tensor, err);
+}
+
+static int add_storages(struct uz_universal_job *job, const char *name, struct uz_torch_file *file,
+                        const struct uz_rewrite *value, struct uz_error *err)
+{
+    struct uz_saved_storage *storages;
+    uint32_t file_index = UZ_NONE;
+    UZ_TRY(uz_alloc(&storages, value->n, sizeof *storages, err));
+    int rc = UZ_OK;
+    for (size_t i = 0; i < value->n && rc == UZ_OK; i++)
+        rc = add_storage(job, file, &file_index, &value->storages[i], &storages[i], err);
+    const struct uz_saved saved = {&value->pickle, storages, value->n};
+    if (rc == UZ_OK)
+        rc = uz_out_add_saved(&job->values, name, &saved, err);
+    free(storages);
+    return rc;
+}
+
+int uz_universal_add_value(struct uz_universal_job *job, const char *name,
+                           struct uz_torch_file *file, const struct uz_node *root,
+                           struct uz_maker *maker, struct uz_error *err)
+{
+    const struct uz_node_write_options options = {.limits = &job->source.limits};
+    struct uz_rewrite value = {0};
+    int rc = uz_torch_rewrite(&value, file, root, maker, &options, err);
+    if (rc == UZ_OK)
+        rc = add_storages(job, name, file, &value, err);
+    uz_rewrite_free(&value);
+    return rc;
+}
+
+/* ---- The optimizer ---- */
+
+/* {0: what the optimizer keeps for a whole group}: the step, and other numbers. */
+static const struct uz_node *group_state(const struct uz_universal_job *job, struct uz_maker *maker)
+{
+    const struct uz_universal_optim *optim = &job->source.optims[0];
+    const struct uz_dict *states = uz_node_dict(uz_universal_states_of(&job->source, 0, 0));
+    const struct uz_seq *groups = uz_node_list(uz_node_get(optim->base, "param_groups"));
+    struct uz_node *all = uz_make_dict(maker), *first = uz_make_dict(maker);
+    for (size_t i = 0; states && i < states->n; i++)
+        if (!uz_universal_is_sharded(&job->source, 0, 0, states->pairs[i].key))
+            uz_make_put(maker, first, states->pairs[i].key, states->pairs[i].value);
+    const struct uz_node *step = groups && groups->n > 0
+                                     ? uz_node_get_small(groups->items[0], "step")
+                                     : uz_node_get(optim->zero, "base_optimizer_state_step");
+    if (step && !uz_node_get(first, "step"))
+        uz_make_set(maker, first, "step", step);
+    uz_make_put(maker, all, uz_make_int(maker, 0), first);
+    return all;
+}
+
+/*
+ * An elastic checkpoint holds no hyperparameters. DeepSpeed's loader goes through the groups and
+ * takes what they have, so empty ones leave the hyperparameters of the loading engine alone.
+ */
+static int param_groups(struct uz_universal_job *job, struct uz_maker *maker,
+                        const struct uz_node **groups, struct uz_error *err)
+{
+    const struct uz_universal_optim *optim = &job->source.optims[0];
+    *groups = uz_node_get(optim->base, "param_groups");
+    if (uz_node_list(*groups))
+        return UZ_OK;
+    struct uz_node *list = uz_make_list(maker);
+    for (size_t g = 0; g < optim->n_groups; g++) {
+        struct uz_node *group = uz_make_dict(maker), *params = uz_make_list(maker);
+        uz_make_append(maker, params, uz_make_int(maker, (int64_t)g));
+        uz_make_set(maker, group, "params", params);
+        uz_make_append(maker, list, group);
+    }
+    *groups = list;
+    return uz_warn(&job->notes, err,
+                   "an elastic checkpoint holds no hyperparameters (learning rate, betas): those "
+                   "of the engine that loads the universal one stay as they are");
+}
+
+/* What a rank stores of its own is dropped, or in ds_to_universal.py's way set to what it sets. */
+static void drop_sharded(const struct uz_universal_job *job, struct uz_maker *maker,
+                         struct uz_node *dict)
+{
+    static const char *const sharded[] = {
+        "base_optimizer_state", "param_slice_mappings",     "single_partition_of_fp32_groups",
+        "fp32_flat_groups",     "ds_zero_partition_groups",
+    };
+    for (size_t i = 0; i < sizeof sharded / sizeof sharded[0]; i++)
+        uz_make_drop(maker, dict, sharded[i]);
+    if (job->source.info.stage == 3)
+        return;
+    struct uz_node *paddings = uz_make_list(maker), *counts = uz_make_list(maker);
+    for (size_t g = 0; g < job->source.optims[0].n_groups; g++) {
+        uz_make_append(maker, paddings, uz_make_int(maker, 0));
+        uz_make_append(maker, counts, uz_make_int(maker, (int64_t)job->source.info.dp_world_size));
+    }
+    if (uz_node_get(dict, "group_paddings"))
+        uz_make_set(maker, dict, "group_paddings", paddings);
+    if (uz_node_get(dict, "partition_count"))
+        uz_make_set(maker, dict, "partition_count", counts);
+}
+
+/* What the loaders of other stages look for. */
+static void add_for_all_stages(const struct uz_universal_job *job, struct uz_maker *maker,
+                               struct uz_node *dict, const struct uz_node *groups)
+{
+    const struct uz_node *root = uz_torch_root(job->source.states[0]);
+    const struct uz_node *version = uz_node_get(root, "ds_version");
+    const struct uz_node *clip = uz_node_get(uz_node_get(root, "ds_config"), "gradient_clipping");
+    struct uz_node *base = uz_make_dict(maker);
+    uz_make_set(maker, base, "state", group_state(job, maker));
+    uz_make_set(maker, base, "param_groups", groups);
+    uz_make_set(maker, dict, "optimizer_state_dict", base);
+    if (!uz_node_get(dict, "ds_version") && version && version->kind == UZ_NODE_STR)
+        uz_make_set(maker, dict, "ds_version",
+                    uz_make_strn(maker, version->u.text.data, version->u.text.nbytes));
+    if (!uz_node_get(dict, "zero_stage"))
+        uz_make_set(maker, dict, "zero_stage", uz_make_int(maker, job->source.info.stage));
+    if (!uz_node_get(dict, "clip_grad") && clip && clip->kind == UZ_NODE_FLOAT)
+        uz_make_set(maker, dict, "clip_grad", uz_make_real(maker, clip->u.real));
+}
+
+static int add_optimizer(struct uz_universal_job *job, struct uz_maker *maker, struct uz_error *err)
+{
+    const struct uz_universal_optim *optim = &job->source.optims[0];
+    const struct uz_node *groups;
+    struct uz_node *dict = uz_make_copy(maker, optim->zero);
+    UZ_TRY(param_groups(job, maker, &groups, err));
+    UZ_TRY(uz_maker_check(maker, err));
+    if (is_any(job) || job->source.info.stage < 3)
+        drop_sharded(job, maker, dict);
+    uz_make_set(maker, dict, "param_groups", groups);
+    if (is_any(job))
+        add_for_all_stages(job, maker, dict, groups);
+    return uz_universal_add_value(job, "zero/optimizer_state.pt", optim->file, dict, maker, err);
+}
+
+int uz_universal_add_optimizer(struct uz_universal_job *job, struct uz_error *err)
+{
+    struct uz_maker maker;
+    UZ_TRY(uz_maker_init(&maker, &job->source.limits, err));
+    int rc = add_optimizer(job, &maker, err);
+    uz_maker_free(&maker);
+    return rc;
+}

@@ -1,0 +1,32 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The tree, latest_universal beside it, an empty folder in its place, and what is told.
+mkdir -p root/empty
+"$UNZERO" universal --dry-run "$TINY" root/new >out
+has out 'nothing was written' '9 parameters (fp32, exp_avg, exp_avg_sq, step)'
+absent root/new root/latest_universal
+
+"$UNZERO" universal "$TINY" root/new/ >out
+has out 'load_universal'
+holds root empty latest_universal new
+[ "$(cat root/latest_universal)" = new ] || fail "latest_universal: $(cat root/latest_universal)"
+holds root/new mp_rank_00_model_states.pt zero zero_pp_rank_0_mp_rank_00_model_states.pt
+holds root/new/zero/emb.weight exp_avg.pt exp_avg_sq.pt fp32.pt step.pt
+"$UNZERO" diff "$TINY" root --state all >/dev/null
+"$UNZERO" inspect root/new >out
+has out universal
+
+# the latest one is named; a folder that is empty may be there
+"$UNZERO" universal -q --sync data --threads 1 --tag global_step3 "$TINY" root/empty
+[ "$(cat root/latest_universal)" = empty ] || fail "latest_universal was not replaced"
+expect 1 "$UNZERO" diff root/new root/empty >/dev/null
+
+# the same bytes whatever the threads and the memory
+"$UNZERO" universal -q --sync none --threads 3 --max-memory 12MB "$TINY" again
+diff -r root/new again
+
+"$UNZERO" universal --json "$FROZEN" frozen >out 2>err
+has out '"command":"universal"' '"dialect":"any"' '"info_injected":true' '"step":true'
+has err 'frozen parameters stay in the model states'
+holds frozen mp_rank_00_model_states.pt zero zero_pp_rank_0_mp_rank_00_model_states.pt \
+    zero_pp_rank_1_mp_rank_00_model_states.pt
