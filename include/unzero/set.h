@@ -31,7 +31,7 @@ struct uz_set_summary {
     uint64_t n_files_shared; /**< unchanged: reflinks, or links to the old checkpoint's files */
     uint64_t n_files_linked; /**< those of them that are hard links */
     uint64_t n_files_copied; /**< unchanged, on another file system */
-    bool lp_updated;         /**< its low-precision copy was rounded from the new values */
+    bool lp_updated;         /**< low-precision copies are rounded from the new values */
     uint64_t n_overflows;    /**< finite values that became infinite where they are stored */
     const char *const *warnings;
     size_t n_warnings;
@@ -44,14 +44,16 @@ struct uz_setting;
 UZ_API void uz_set_options_default(struct uz_set_options *options);
 
 /**
- * Checks that tensor `name` of a ZeRO checkpoint can be set to the values of a file: .npy, or
- * .safetensors or PyTorch with one tensor or one of that name. Shapes must be equal; floating-point
- * values of 32 and 16 bits are converted (to nearest, ties to even), others must have the stored
- * dtype. `out` is the folder of the new checkpoint and must not exist. Nothing is written. The
- * caller frees the job with uz_setting_free; one thread at a time may use it.
+ * Checks that tensor `name` of a ZeRO or universal checkpoint can be set to the values of a file:
+ * .npy, or .safetensors or PyTorch with one tensor or one of that name. Shapes must be equal;
+ * floating-point values of 32 and 16 bits are converted (to nearest, ties to even), others must
+ * have the stored dtype. `out` is the folder of the new checkpoint and must not exist. Nothing is
+ * written. The caller frees the job with uz_setting_free; one thread at a time may use it.
  *
- * Fails with any status; *job is set only on success. UZ_UNSUPPORTED, among others, for buffers
- * under ZeRO-3 (every rank keeps a copy) and for shards with compressed zip entries.
+ * All copies that ranks keep are set. NaN and infinities among the values are a warning about data.
+ *
+ * Fails with any status; *job is set only on success. UZ_UNSUPPORTED, among others, where copies
+ * are known to be but not where, and for shards with compressed zip entries.
  */
 UZ_API int uz_setting_plan(struct uz_setting **job, const char *checkpoint, const char *name,
                            const char *values, const char *out,
@@ -61,12 +63,13 @@ UZ_API int uz_setting_plan(struct uz_setting **job, const char *checkpoint, cons
 UZ_API const struct uz_set_summary *uz_setting_summary(const struct uz_setting *job);
 
 /**
- * Makes the new checkpoint: `out`/latest and the tag folder in it. Files that do not change share
- * their data with the old ones; shards that were compressed whole and change are written plainly.
- * Everything is made in a folder beside `out`, which gets that name when all is on the disk: on
- * failure there is no `out`. A job can be run once. `progress` (may be NULL) is called with the
- * bytes that were copied or written for each MiB of them, of about so many; a non-zero result stops
- * the job with UZ_CANCELLED.
+ * Makes the new checkpoint: `out`/latest (or latest_universal) and the tag folder in it. Files that
+ * do not change share their data with the old ones; shards that were compressed whole and change
+ * are written plainly. Everything is made in a folder beside `out`, which gets that name when all
+ * is on the disk: on failure there is no `out`; UZ_IO beforehand if the file system has no room for
+ * what must be copied. A job can be run once. `progress` (may be NULL) is called with the bytes
+ * that were copied or written for each MiB of them, of about so many; a non-zero result stops the
+ * job with UZ_CANCELLED.
  */
 UZ_API int uz_setting_run(struct uz_setting *job, uz_progress_fn progress, void *cookie,
                           struct uz_error *err);

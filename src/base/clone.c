@@ -58,21 +58,28 @@ static int copy_file(int from_fd, uint64_t nbytes, const char *from, const char 
     return rc;
 }
 
-int uz_clone_file(const char *from, const char *to, bool may_link, enum uz_clone_how *how,
-                  uz_clone_tick_fn tick, void *cookie, struct uz_error *err)
+int uz_clone_share(const char *from, const char *to, bool may_link, enum uz_clone_how *how,
+                   struct uz_error *err)
+{
+    int from_fd;
+    UZ_TRY(uz_open_read(from, &from_fd, NULL, err));
+    if (reflink(from_fd, to))
+        *how = UZ_CLONE_REFLINK;
+    else if (may_link && linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0)
+        *how = UZ_CLONE_LINK;
+    else
+        *how = UZ_CLONE_COPY;
+    close(from_fd);
+    return UZ_OK;
+}
+
+int uz_clone_copy(const char *from, const char *to, uz_clone_tick_fn tick, void *cookie,
+                  struct uz_error *err)
 {
     int from_fd;
     uint64_t nbytes;
     UZ_TRY(uz_open_read(from, &from_fd, &nbytes, err));
-    int rc = UZ_OK;
-    if (reflink(from_fd, to)) {
-        *how = UZ_CLONE_REFLINK;
-    } else if (may_link && linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0) {
-        *how = UZ_CLONE_LINK;
-    } else {
-        *how = UZ_CLONE_COPY;
-        rc = copy_file(from_fd, nbytes, from, to, tick, cookie, err);
-    }
+    int rc = copy_file(from_fd, nbytes, from, to, tick, cookie, err);
     close(from_fd);
     return rc;
 }

@@ -18,11 +18,15 @@ enum uz_clone_how {
 typedef int (*uz_clone_tick_fn)(void *cookie, uint64_t nbytes);
 
 /*
- * Makes `to`, which must not exist, have the contents of the regular file `from`: by reflink where
- * the file system can, else (may_link) as a hard link, else as a copy. *how tells. `tick` may be
- * NULL.
+ * Makes `to`, which must not exist, have the contents of the regular file `from` without copying:
+ * by reflink where the file system can, else (may_link) as a hard link. *how tells; if it is
+ * UZ_CLONE_COPY neither could be done, and nothing was made.
  */
-int uz_clone_file(const char *from, const char *to, bool may_link, enum uz_clone_how *how,
-                  uz_clone_tick_fn tick, void *cookie, struct uz_error *err);
+int uz_clone_share(const char *from, const char *to, bool may_link, enum uz_clone_how *how,
+                   struct uz_error *err);
+
+/* Copies it. `tick` may be NULL. */
+int uz_clone_copy(const char *from, const char *to, uz_clone_tick_fn tick, void *cookie,
+                  struct uz_error *err);
 
 #endif

@@ -116,12 +116,9 @@ static int read_arguments(struct request *request, int argc, char **argv)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 2]);
     if (!request->options.world_size)
         return message_usage(command.name, "--dp N is missing: how many ranks will load it?");
-    if (request->options.input.source == UZ_SOURCE_LP)
-        return message_usage(command.name, "--source lp: shards hold the masters, which the "
-                                           "low-precision weights do not give");
     request->checkpoint = argv[optind];
     request->out = argv[optind + 1];
-    return 0;
+    return opts_folder_check(request->out, &command);
 }
 
 static int run(struct uz_resharding *job, const struct request *request, struct uz_error *err)

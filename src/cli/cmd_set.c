@@ -64,20 +64,19 @@ static const struct opts_group *const groups[] = {&group, &opts_input_group, &op
 
 static const struct opts_command command = {
     .name = "set",
-    .intro =
-        "usage: unzero set [OPTION]... CHECKPOINT NAME FILE --output NEW\n"
-        "\n"
-        "Makes a new checkpoint in which tensor NAME has the values of FILE (.npy, or "
-        ".safetensors\n"
-        "or .pt with one tensor or one of that name): written into the fragments of every rank,\n"
-        "the low-precision copy rounded from them, checksums renewed. Training resumes from it.\n"
-        "The old checkpoint stays as it is. Files that don't change are shared with it, as hard\n"
-        "links where nothing better works: what writes into one in place changes both.\n"
-        "\n"
-        "Examples:\n"
-        "  unzero get ckpt lm_head.weight -o w.npy       # change w.npy with numpy, then\n"
-        "  unzero set ckpt lm_head.weight w.npy --output ckpt-new\n"
-        "  unzero set ckpt lm_head.weight zeros.npy --state exp_avg --output ckpt-reset\n",
+    .intro = "usage: unzero set [OPTION]... CHECKPOINT NAME FILE --output NEW\n"
+             "\n"
+             "Makes a new checkpoint in which tensor NAME has the values of FILE (.npy, or\n"
+             ".safetensors or .pt with one tensor or one of that name): written into all copies\n"
+             "and fragments of every rank, low-precision ones rounded from them, checksums\n"
+             "renewed. Training resumes from it. The old checkpoint stays as it is. Files that\n"
+             "don't change are shared with it, as hard links where nothing better works: what\n"
+             "writes into one in place changes both.\n"
+             "\n"
+             "Examples:\n"
+             "  unzero get ckpt lm_head.weight -o w.npy       # change w.npy with numpy, then\n"
+             "  unzero set ckpt lm_head.weight w.npy --output ckpt-new\n"
+             "  unzero set ckpt lm_head.weight zeros.npy --state exp_avg --output ckpt-reset\n",
     .outro =
         "\n"
         "Exit codes: 0 done; 2 wrong usage; 3 trouble: no such tensor, values that do not fit,\n"
@@ -165,19 +164,18 @@ static int tell_json(const struct request *request, const struct uz_set_summary 
 
 static int report(const struct request *request, const struct uz_set_summary *summary)
 {
-    char text[128];
-    if (summary->n_overflows > 0) {
-        snprintf(text, sizeof text,
-                 "%" PRIu64
-                 " values are too large for a dtype they are stored in and became infinite",
-                 summary->n_overflows);
-        message_warning(text);
-    }
     if (request->talk.json)
         return tell_json(request, summary);
     if (!request->talk.quiet)
         tell(request, summary);
     return EXIT_DONE;
+}
+
+/* Shows the warnings from number `first` on; more come up while the job runs. */
+static void tell_warnings(const struct uz_set_summary *summary, size_t first)
+{
+    for (size_t i = first; i < summary->n_warnings; i++)
+        message_warning(summary->warnings[i]);
 }
 
 static int run(struct uz_setting *job, const struct request *request, struct uz_error *err)
@@ -200,10 +198,15 @@ static int set(const struct request *request)
     const struct uz_set_summary *summary = uz_setting_summary(job);
     if (request->talk.verbose)
         message_source(request->checkpoint, &summary->source);
-    for (size_t i = 0; i < summary->n_warnings; i++)
-        message_warning(summary->warnings[i]);
-    int rc = request->dry_run ? UZ_OK : run(job, request, &err);
-    int code = rc < 0 ? fail(request, &err) : report(request, summary);
+    tell_warnings(summary, 0);
+    size_t n_told = summary->n_warnings;
+    int rc = request->dry_run ? UZ_OK : run(job, request, &err), code;
+    if (rc < 0) {
+        code = fail(request, &err);
+    } else {
+        tell_warnings(summary, n_told);
+        code = report(request, summary);
+    }
     uz_setting_free(job);
     return code;
 }

@@ -137,7 +137,7 @@ static int read_arguments(struct request *request, int argc, char **argv)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 2]);
     request->checkpoint = argv[optind];
     request->out = argv[optind + 1];
-    return 0;
+    return opts_folder_check(request->out, &command);
 }
 
 static int fail(const struct request *request, const struct uz_error *err)

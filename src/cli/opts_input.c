@@ -277,6 +277,15 @@ const struct opts_group opts_memory_group = {
     .take = take_memory,
 };
 
+int opts_folder_check(const char *out, const struct opts_command *command)
+{
+    struct uz_error err;
+    if (uz_output_file_format(out) == UZ_FORMAT_AUTO && uz_output_name_check(out, &err) == UZ_OK)
+        return 0;
+    return message_usage(command->name,
+                         "'%s' is no name of a folder; with a slash at its end every name is", out);
+}
+
 /* ---- What is told ---- */
 
 enum talk_id { TALK_JSON = OPTS_NO_LETTER, TALK_VERSION };

@@ -63,6 +63,12 @@ struct opts_memory {
 
 extern const struct opts_group opts_memory_group;
 
+/*
+ * A command that makes a folder is not given the name of a file, or `-`, by mistake. A slash at the
+ * end makes any name a folder's. Returns 0, or EXIT_USAGE after a message.
+ */
+int opts_folder_check(const char *out, const struct opts_command *command);
+
 /* --json, --quiet, --verbose, --help, --version: what is told, by every command. */
 struct opts_talk {
     bool json, quiet, verbose, help, version;

@@ -91,7 +91,7 @@ static void print_notes(const struct report *report)
     print_left_out(report, UZ_LEFT_OUT_STATELESS, " without that state, as of buffers");
     print_renamed(report);
     if (summary->n_config_left > 0)
-        printf("not copied: %s for loaders, as config.json (--copy-config)\n",
+        printf("not copied: %s for loaders, such as config.json (--copy-config)\n",
                text_count(summary->n_config_left, "file").text);
     if (summary->n_warnings > 0)
         printf("%s\n", text_count(summary->n_warnings, "warning").text);

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,9 +27,12 @@ static int make_dir(const char *path, struct uz_error *err)
     return UZ_OK;
 }
 
-static int write_latest(const char *dir, const char *tag, struct uz_error *err)
+#define LATEST           "latest"
+#define LATEST_UNIVERSAL "latest_universal"
+
+static int write_latest(const char *dir, const char *name, const char *tag, struct uz_error *err)
 {
-    char *path = uz_path_join(dir, "latest");
+    char *path = uz_path_join(dir, name);
     if (!path)
         return uz_fail_nomem(err, strlen(dir));
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -43,7 +44,7 @@ static int write_latest(const char *dir, const char *tag, struct uz_error *err)
     return rc;
 }
 
-int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
+int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag, bool universal,
                      struct uz_error *err)
 {
     *tree = (struct uz_new_tree){0};
@@ -52,10 +53,21 @@ int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
     if (!tree->tag_dir)
         return uz_fail_nomem(err, strlen(tag));
     UZ_TRY(make_dir(tree->tag_dir, err));
-    return write_latest(tree->tree.staging, tag, err);
+    return write_latest(tree->tree.staging, universal ? LATEST_UNIVERSAL : LATEST, tag, err);
 }
 
 /* ---- Files ---- */
+
+/* Told before the first byte, not when the disk is full. What shares blocks needs no room. */
+static int check_room(struct uz_new_tree *tree, bool changes, struct uz_error *err)
+{
+    bool *checked = changes ? &tree->room_checked : &tree->all_room_checked;
+    uint64_t need = changes ? tree->changed_nbytes : tree->all_nbytes;
+    if (*checked)
+        return UZ_OK;
+    *checked = true;
+    return uz_tree_check_room(tree->tree.out, need, err);
+}
 
 static int copy_content(const struct uz_new_tree *tree, struct uz_content *content, int fd,
                         const char *to, struct uz_error *err)
@@ -94,10 +106,16 @@ static int unpack(const struct uz_new_tree *tree, const char *from, const char *
 
 static int add_changed(struct uz_new_tree *tree, const char *from, char *to, struct uz_error *err)
 {
-    enum uz_clone_how how;
+    enum uz_clone_how how = UZ_CLONE_COPY;
+    bool packed = uz_has_suffix(to, ".zst");
     tree->n_changed++;
-    if (!uz_has_suffix(to, ".zst"))
-        return uz_clone_file(from, to, false, &how, tree->tick, tree->tick_cookie, err);
+    if (!packed)
+        UZ_TRY(uz_clone_share(from, to, false, &how, err));
+    if (how == UZ_CLONE_REFLINK)
+        return UZ_OK;
+    UZ_TRY(check_room(tree, true, err));
+    if (!packed)
+        return uz_clone_copy(from, to, tree->tick, tree->tick_cookie, err);
     to[strlen(to) - strlen(".zst")] = '\0';
     return unpack(tree, from, to, err);
 }
@@ -110,7 +128,11 @@ static int add_file(struct uz_new_tree *tree, const char *from, char *to, bool c
         return UZ_OK; /* another folder had it first */
     if (changed)
         return add_changed(tree, from, to, err);
-    UZ_TRY(uz_clone_file(from, to, true, &how, tree->tick, tree->tick_cookie, err));
+    UZ_TRY(uz_clone_share(from, to, true, &how, err));
+    if (how == UZ_CLONE_COPY) {
+        UZ_TRY(check_room(tree, false, err));
+        UZ_TRY(uz_clone_copy(from, to, tree->tick, tree->tick_cookie, err));
+    }
     tree->n_reflinked += how == UZ_CLONE_REFLINK;
     tree->n_linked += how == UZ_CLONE_LINK;
     tree->n_copied += how == UZ_CLONE_COPY;
@@ -183,6 +205,8 @@ static int add_root_file(void *cookie, const char *name, struct uz_error *err)
     struct uz_new_tree *tree = listing->tree;
     const char *root = listing->root;
     struct stat st;
+    if (!strcmp(name, LATEST) || !strcmp(name, LATEST_UNIVERSAL))
+        return UZ_OK; /* the other one would name a folder that is not in the new root */
     char *from = uz_path_join(root, name), *to = uz_path_join(tree->tree.staging, name);
     int rc = from && to ? UZ_OK : uz_fail_nomem(err, strlen(name));
     if (rc == UZ_OK && stat(from, &st) == 0 && S_ISREG(st.st_mode))

@@ -20,20 +20,27 @@ struct uz_new_tree {
     char *tag_dir;         /* in it */
     uz_clone_tick_fn tick; /* called for each block that is copied; set after opening; NULL: none */
     void *tick_cookie;
+    /*
+     * Bytes that are looked for on the file system before the first file is copied: those of all
+     * files that change, and of all files at all where others cannot be shared. Set after opening.
+     */
+    uint64_t changed_nbytes, all_nbytes;
+    bool room_checked, all_room_checked;
     uint64_t n_changed, n_reflinked, n_linked, n_copied;
 };
 
 /*
- * Makes the staging folder with `latest` and the folder of `tag`. Free with uz_new_tree_close,
- * after failures too.
+ * Makes the staging folder with `latest` (universal: `latest_universal`) and the folder of `tag`.
+ * Free with uz_new_tree_close, after failures too.
  */
-int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag,
+int uz_new_tree_open(struct uz_new_tree *tree, const char *out, const char *tag, bool universal,
                      struct uz_error *err);
 
 /*
  * Brings everything in folder `from` (sub-folders, too) into the tag folder, but names that are
  * there already: as files of its own those that is_changed tells of, decompressed and without .zst
- * if they were compressed whole; shared with the old ones the others.
+ * if they were compressed whole; shared with the old ones the others. UZ_IO with both numbers if
+ * the file system has no room for what must be copied.
  */
 int uz_new_tree_add(struct uz_new_tree *tree, const char *from, uz_is_changed_fn is_changed,
                     const void *cookie, struct uz_error *err);
@@ -43,7 +50,7 @@ int uz_new_tree_share(struct uz_new_tree *tree, const char *from, char *to, stru
 
 /*
  * Brings the files that stand beside the tag folder in the checkpoint's root (a trainer's state,
- * scripts), but `latest`, into the new root.
+ * scripts), but `latest` and `latest_universal`, into the new root.
  */
 int uz_new_tree_add_root(struct uz_new_tree *tree, const char *root, struct uz_error *err);
 

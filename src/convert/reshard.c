@@ -226,7 +226,7 @@ int uz_resharding_run(struct uz_resharding *job, uz_progress_fn progress, void *
     job->engine.progress = progress;
     job->engine.cookie = cookie;
     UZ_TRY(uz_tree_check_room(job->out_dir, job->summary.file_nbytes, err));
-    int rc = uz_new_tree_open(&tree, job->out_dir, job->tag, err);
+    int rc = uz_new_tree_open(&tree, job->out_dir, job->tag, false, err);
     tree.tree.sync = syncs[job->options.durability];
     if (rc == UZ_OK)
         rc = write_files(job, &tree, err);

@@ -11,10 +11,9 @@
 #include "base/parallel.h"
 #include "convert/find_tensor.h"
 #include "convert/new_tree.h"
+#include "convert/new_values.h"
 #include "convert/patch.h"
-#include "input/npy.h"
-#include "input/open.h"
-#include "layout/shape_text.h"
+#include "zero/read.h"
 
 struct uz_setting {
     struct uz_set_options options;
@@ -34,48 +33,6 @@ void uz_set_options_default(struct uz_set_options *options)
     uz_input_options_default(&options->input);
 }
 
-/* ---- The values ---- */
-
-static int open_values(struct uz_setting *job, const char *path, struct uz_error *err)
-{
-    struct uz_values *values = &job->values;
-    struct uz_input_options options;
-    struct uz_input_info info = {0};
-    uz_input_options_default(&options);
-    options.limits = job->options.input.limits;
-    if (uz_is_npy(path))
-        UZ_TRY(uz_npy_read(path, job->name, &options.limits, &values->model, err));
-    else
-        UZ_TRY(uz_input_open(path, &options, NULL, &values->model, &info, &job->notes, err));
-    uz_input_info_free(&info);
-    values->opened = true;
-    if (values->model.n_tensors != 1) {
-        int rc = uz_find_tensor(&values->model, job->name, NULL, &values->tensor, err);
-        if (rc < 0)
-            return uz_hint(err, rc, " (in the file of new values, which has several)");
-    }
-    return uz_fetch_check(&values->model, err);
-}
-
-/* The values must be of the tensor's shape, and of a dtype that becomes the stored one. */
-static int check_values(const struct uz_setting *job, const char *path, struct uz_error *err)
-{
-    const struct uz_tensor *old = &job->model.tensors[job->tensor];
-    const struct uz_tensor *new = &job->values.model.tensors[job->values.tensor];
-    char have[256], want[256];
-    if (!uz_same_shape(new->ndim, new->shape, old->ndim, old->shape))
-        return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET, "has values of shape %s, %s is %s",
-                          uz_shape_text(have, sizeof have, new->ndim, new->shape, new->numel),
-                          job->name,
-                          uz_shape_text(want, sizeof want, old->ndim, old->shape, old->numel));
-    if (new->dtype != old->dtype &&
-        !(uz_dtype_is_castable(new->dtype) && uz_dtype_is_castable(old->dtype)))
-        return uz_fail_at(err, UZ_ARG, path, UZ_NO_OFFSET,
-                          "has values of dtype %s, which do not become %s, as %s is stored",
-                          uz_dtype_name(new->dtype), uz_dtype_name(old->dtype), job->name);
-    return UZ_OK;
-}
-
 /* ---- The tensor ---- */
 
 static int refuse(const struct uz_setting *job, const char *what, struct uz_error *err)
@@ -87,8 +44,13 @@ static int refuse(const struct uz_setting *job, const char *what, struct uz_erro
 static int check_tensor(const struct uz_setting *job, struct uz_error *err)
 {
     const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
-    if (tensor->role == UZ_ROLE_BUFFER && job->zero.stage == 3 && job->zero.dp_world_size > 1)
-        return refuse(job, "every rank of ZeRO-3 keeps a copy of a buffer", err);
+    bool in_module = tensor->role == UZ_ROLE_BUFFER || tensor->role == UZ_ROLE_FROZEN;
+    if (in_module && job->zero.buffers_hide_copies)
+        return refuse(job,
+                      "every rank keeps a copy of what is not trained, and copies of ZeRO-3 with "
+                      "tensor parallelism, or in a universal checkpoint of several ranks, are not "
+                      "looked for",
+                      err);
     const char *obstacle = uz_patch_obstacle(&job->model, job->tensor);
     return obstacle ? refuse(job, obstacle, err) : UZ_OK;
 }
@@ -126,7 +88,8 @@ static int read_checkpoint(struct uz_setting *job, const char *path,
                            const struct uz_input_options *input, struct uz_model *model,
                            struct uz_zero_info *info, struct uz_error *err)
 {
-    struct uz_zero_options zero = {.input = *input, .state = job->options.state};
+    struct uz_zero_options zero = {
+        .input = *input, .state = job->options.state, .all_copies = true};
     if (!zero.input.threads)
         zero.input.threads = uz_usable_processors();
     return uz_zero_read(path, &zero, model, info, &job->notes, err);
@@ -164,20 +127,18 @@ static int plan(struct uz_setting *job, const char *values, struct uz_error *err
     UZ_TRY(uz_tree_check(job->out, err));
     UZ_TRY(
         read_checkpoint(job, job->checkpoint, &job->options.input, &job->model, &job->zero, err));
-    if (job->zero.is_universal)
-        return uz_fail_at(err, UZ_UNSUPPORTED, job->checkpoint, UZ_NO_OFFSET,
-                          "is a universal checkpoint; give the ZeRO checkpoint it was made from");
     UZ_TRY(refuse_inside(job, err));
     UZ_TRY(uz_find_tensor(&job->model, job->name, job->options.state, &job->tensor, err));
     UZ_TRY(check_tensor(job, err));
-    UZ_TRY(open_values(job, values, err));
-    UZ_TRY(check_values(job, values, err));
-    UZ_TRY(mark_changed(job, err));
     const struct uz_tensor *tensor = &job->model.tensors[job->tensor];
+    UZ_TRY(uz_values_open(&job->values, values, job->name, &job->options.input.limits, &job->notes,
+                          err));
+    UZ_TRY(uz_values_check(&job->values, values, job->name, tensor, &job->notes, err));
+    UZ_TRY(mark_changed(job, err));
     job->summary.source = uz_zero_source(&job->zero);
     job->summary.stored_name = tensor->name;
     job->summary.n_elems = tensor->numel;
-    job->summary.lp_updated = tensor->lp != UZ_NONE;
+    job->summary.lp_updated = uz_patch_has_lp(&job->model, job->tensor);
     job->summary.warnings = (const char *const *)job->notes.items;
     job->summary.n_warnings = job->notes.n;
     return UZ_OK;
@@ -228,10 +189,14 @@ static bool is_known_dir(const struct uz_model *model, size_t file, size_t n_dir
     return false;
 }
 
-/* All folders that shards were read from, in the order of the model's files. */
+/*
+ * All folders that shards were read from, in the order of the model's files. A universal checkpoint
+ * is one folder, that of the model states, which come first.
+ */
 static int add_dirs(const struct uz_setting *job, struct uz_new_tree *tree, struct uz_error *err)
 {
-    for (size_t i = 0; i < job->model.n_files; i++) {
+    size_t n_files = job->zero.is_universal ? 1 : job->model.n_files;
+    for (size_t i = 0; i < n_files; i++) {
         const char *path = job->model.files[i];
         size_t n_dir = (size_t)(uz_path_name(path) - path);
         if (n_dir == 0 || is_known_dir(&job->model, i, n_dir - 1))
@@ -296,31 +261,50 @@ static int on_copied(void *cookie, uint64_t nbytes)
     return listener->progress(listener->cookie, listener->done, listener->total);
 }
 
-static uint64_t changed_nbytes(const struct uz_setting *job)
+/* Bytes of the shards, or (changed) of those that change. */
+static uint64_t shards_nbytes(const struct uz_setting *job, bool changed)
 {
     uint64_t sum = 0;
     struct stat st;
     for (size_t i = 0; i < job->model.n_files; i++)
-        if (job->changed[i] && stat(job->model.files[i], &st) == 0)
+        if ((!changed || job->changed[i]) && stat(job->model.files[i], &st) == 0)
             sum += (uint64_t)st.st_size;
     return sum;
+}
+
+/* Values that a stored dtype cannot hold are a change the user must hear of. */
+static int warn_of_overflows(struct uz_setting *job, struct uz_error *err)
+{
+    if (job->summary.n_overflows == 0)
+        return UZ_OK;
+    int rc = uz_warn_of_data(
+        &job->notes, err,
+        "%llu values are too large for a dtype they are stored in and became infinite",
+        (unsigned long long)job->summary.n_overflows);
+    job->summary.warnings = (const char *const *)job->notes.items;
+    job->summary.n_warnings = job->notes.n;
+    return rc;
 }
 
 int uz_setting_run(struct uz_setting *job, uz_progress_fn progress, void *cookie,
                    struct uz_error *err)
 {
     struct uz_new_tree tree;
-    struct listener listener = {progress, cookie, 0, changed_nbytes(job)};
+    struct listener listener = {progress, cookie, 0, shards_nbytes(job, true)};
     uz_error_clear(err);
-    int rc = uz_new_tree_open(&tree, job->out, job->zero.tag, err);
+    int rc = uz_new_tree_open(&tree, job->out, job->zero.tag, job->zero.is_universal, err);
     tree.tick = progress ? on_copied : NULL;
     tree.tick_cookie = &listener;
+    tree.changed_nbytes = listener.total;
+    tree.all_nbytes = shards_nbytes(job, false);
     if (rc == UZ_OK)
         rc = add_dirs(job, &tree, err);
     if (rc == UZ_OK)
         rc = add_root(job, &tree, err);
     if (rc == UZ_OK)
         rc = change(job, &tree, err);
+    if (rc == UZ_OK)
+        rc = warn_of_overflows(job, err);
     if (rc == UZ_OK && progress && progress(cookie, listener.total, listener.total))
         rc = uz_fail(err, UZ_CANCELLED, "cancelled");
     if (rc == UZ_OK)
@@ -336,8 +320,7 @@ void uz_setting_free(struct uz_setting *job)
 {
     if (!job)
         return;
-    if (job->values.opened)
-        uz_model_free(&job->values.model);
+    uz_values_free(&job->values);
     uz_model_free(&job->model);
     uz_zero_info_free(&job->zero);
     uz_notes_free(&job->notes);

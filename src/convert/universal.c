@@ -81,8 +81,8 @@ static int tell_frozen(struct uz_universal_job *job, struct uz_error *err)
     if (n == 0)
         return UZ_OK;
     return uz_warn(&job->notes, err,
-                   "%llu frozen parameters stay in the model states: DeepSpeed's universal load "
-                   "does not restore them, the program must load them before training",
+                   "%llu frozen parameters are carried along, but DeepSpeed's universal load does "
+                   "not restore them: the program must load them before training",
                    (unsigned long long)n);
 }
 

@@ -46,6 +46,7 @@ enum { UZ_STATE_WEIGHT = 0 };
 enum uz_layer_op {
     UZ_LAYER_EQUAL, /* copies of some of its elements, which must be equal bit for bit */
     UZ_LAYER_MEAN,  /* other values of all of its elements: the tensor is the mean of all */
+    UZ_LAYER_LP,    /* low-precision copies beside lp_pieces, for those who change a tensor */
 };
 
 /*
@@ -77,6 +78,7 @@ struct uz_tensor {
     uint32_t n_lp;
     uint32_t first_layer, n_layers;
     bool is_mean;         /* has layers of UZ_LAYER_MEAN */
+    bool hides_copies;    /* files hold more copies of it than its pieces and layers tell of */
     uint64_t first_piece; /* pieces [first_piece, first_piece + n_pieces), sorted, cover it */
     uint64_t n_pieces;
 };

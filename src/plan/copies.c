@@ -114,14 +114,23 @@ static int check_piece(const struct uz_model *model, const struct uz_piece *piec
                       model->tensors[piece->tensor].name);
 }
 
+static int check_layer(const struct uz_model *model, const struct uz_layer *layer,
+                       struct uz_error *err)
+{
+    const struct uz_tensor *tensor = &model->tensors[layer->tensor];
+    enum uz_dtype dtype = layer->op == UZ_LAYER_LP ? tensor->lp_dtype : tensor->dtype;
+    for (uint64_t k = 0; k < layer->n_pieces; k++)
+        UZ_TRY(check_piece(model, &model->layer_pieces[layer->first_piece + k], dtype, err));
+    return UZ_OK;
+}
+
 int uz_check_pieces(const struct uz_model *model, struct uz_error *err)
 {
     for (size_t i = 0; i < model->n_pieces; i++)
         UZ_TRY(check_piece(model, &model->pieces[i], model->tensors[model->pieces[i].tensor].dtype,
                            err));
-    for (size_t i = 0; i < model->n_layer_pieces; i++)
-        UZ_TRY(check_piece(model, &model->layer_pieces[i],
-                           model->tensors[model->layer_pieces[i].tensor].dtype, err));
+    for (size_t i = 0; i < model->n_layers; i++)
+        UZ_TRY(check_layer(model, &model->layers[i], err));
     for (size_t i = 0; i < model->n_tensors; i++) {
         const struct uz_tensor *tensor = &model->tensors[i];
         for (uint32_t k = 0; k < tensor->n_lp; k++)

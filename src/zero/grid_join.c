@@ -98,7 +98,7 @@ static int join_planned(struct uz_joiner *j, size_t number, const struct uz_tp_p
                                plan->shape, &tensor, err));
     j->model->tensors[tensor].order = number;
     UZ_TRY(uz_joiner_place(j, plan, j->main, ties, tensor, err));
-    UZ_TRY(uz_joiner_place_lp(j, number, plan, reference, tensor, err));
+    UZ_TRY(uz_joiner_place_lp(j, number, plan, ties, reference, tensor, err));
     return uz_joiner_join_states(j, plan, reference, tensor, ties, err);
 }
 

@@ -16,6 +16,7 @@ struct uz_grid_sources {
      */
     const struct uz_model *const *slices;
     bool has_layers;
+    bool all_copies;                  /* list further low-precision copies, too (read.h) */
     struct uz_tp_rules *const *rules; /* of each pipeline stage; NULL entries: none are recorded */
     const char *tp_map;               /* the user's file of rules, or NULL */
     const struct uz_limits *limits;

@@ -66,9 +66,13 @@ int uz_joiner_place(struct uz_joiner *joiner, const struct uz_tp_plan *plan,
                     const struct uz_held *main, const struct uz_held *ties, uint32_t tensor,
                     struct uz_error *err);
 
-/* The low-precision copy of name `number`, if all ranks have one: joined like the parameter. */
+/*
+ * The low-precision copy of name `number`, if all ranks have one: joined like the parameter. With
+ * all_copies those that are not needed for that become layers.
+ */
 int uz_joiner_place_lp(struct uz_joiner *joiner, size_t number, const struct uz_tp_plan *plan,
-                       uint32_t reference, uint32_t tensor, struct uz_error *err);
+                       const struct uz_held *ties, uint32_t reference, uint32_t tensor,
+                       struct uz_error *err);
 
 /* ---- grid_states.c ---- */
 

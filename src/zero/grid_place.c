@@ -174,16 +174,11 @@ static bool has_lp(const struct uz_joiner *j, size_t number, const struct uz_tp_
     return !plan->is_scaled && plan->n_parts > 0;
 }
 
-int uz_joiner_place_lp(struct uz_joiner *j, size_t number, const struct uz_tp_plan *plan,
-                       uint32_t reference, uint32_t tensor, struct uz_error *err)
+/* The pieces that become the tensor's lp_pieces. */
+static int place_main_lp(struct uz_joiner *j, size_t number, const struct uz_tp_plan *plan,
+                         enum uz_dtype dtype, uint32_t tensor, struct uz_error *err)
 {
-    struct lp_sink lp = {.sink = {.joiner = j, .tensor = tensor}};
-    for (uint32_t tp = 0; tp < j->sources->grid.tp; tp++)
-        if (j->shards[tp].is_there)
-            UZ_TRY(check_copy(j, number, tp, err));
-    j->model->tensors[tensor].lp_dtype = find_copy(j, number, reference).dtype;
-    if (!has_lp(j, number, plan, &lp.dtype))
-        return UZ_OK;
+    struct lp_sink lp = {.sink = {.joiner = j, .tensor = tensor}, .dtype = dtype};
     for (size_t i = 0; i < plan->n_parts; i++) {
         const struct uz_tp_part *part = &plan->parts[i];
         if (part->role != UZ_TP_PART)
@@ -195,4 +190,79 @@ int uz_joiner_place_lp(struct uz_joiner *j, size_t number, const struct uz_tp_pl
                                       &lp, err));
     }
     return UZ_OK;
+}
+
+/* ---- Further copies ---- */
+
+static int add_lp_layer(struct uz_joiner *j, const struct uz_tp_part *part, const struct copy *copy,
+                        uint32_t tensor, struct uz_error *err)
+{
+    struct sink sink = {
+        .joiner = j, .slice = copy->slice, .tensor = tensor, .add = uz_model_add_layer_piece};
+    uint32_t index;
+    if (copy->slice == UZ_NONE)
+        return UZ_OK;
+    if (copy->dtype != j->model->tensors[tensor].lp_dtype) {
+        j->model->tensors[tensor].hides_copies = true;
+        return UZ_OK;
+    }
+    UZ_TRY(add_layer(j, tensor, UZ_LAYER_LP, UZ_NONE, copy->slice, j->main[part->rank].slice,
+                     &index, err));
+    return place_pieces(&sink, &part->placement, copy->pieces, copy->n_pieces, err);
+}
+
+/* Copies of one part on stages other than the one it is taken from. */
+static int place_stages_lp(struct uz_joiner *j, size_t number, const struct uz_tp_part *part,
+                           const struct uz_held *ties, uint32_t tensor, struct uz_error *err)
+{
+    const struct uz_grid *grid = &j->sources->grid;
+    for (uint32_t pp = 0; pp < grid->pp; pp++) {
+        uint32_t at = pp * grid->tp + part->rank;
+        if (j->names.held[number * j->n_slices + at].slice == UZ_NONE ||
+            at == j->main[part->rank].slice)
+            continue;
+        if (j->sources->has_layers || !ties || ties[at].slice == UZ_NONE) {
+            j->model->tensors[tensor].hides_copies = true; /* a tied layer's file has it again */
+            continue;
+        }
+        const struct uz_model *slice = j->sources->slices[at];
+        const struct uz_tensor *local = &slice->tensors[ties[at].tensor];
+        struct copy copy = {UZ_NONE, local->lp_dtype, NULL, 0};
+        if (local->lp != UZ_NONE)
+            copy = (struct copy){at, local->lp_dtype, &slice->lp_pieces[local->lp], local->n_lp};
+        UZ_TRY(add_lp_layer(j, part, &copy, tensor, err));
+    }
+    return UZ_OK;
+}
+
+/* `placed`: what parts hold became lp_pieces. */
+static int place_further_lp(struct uz_joiner *j, size_t number, const struct uz_tp_plan *plan,
+                            const struct uz_held *ties, bool placed, uint32_t tensor,
+                            struct uz_error *err)
+{
+    for (size_t i = 0; i < plan->n_parts; i++) {
+        const struct uz_tp_part *part = &plan->parts[i];
+        struct copy copy = find_copy(j, number, part->rank);
+        if (!placed || part->role != UZ_TP_PART)
+            UZ_TRY(add_lp_layer(j, part, &copy, tensor, err));
+        UZ_TRY(place_stages_lp(j, number, part, ties, tensor, err));
+    }
+    return UZ_OK;
+}
+
+int uz_joiner_place_lp(struct uz_joiner *j, size_t number, const struct uz_tp_plan *plan,
+                       const struct uz_held *ties, uint32_t reference, uint32_t tensor,
+                       struct uz_error *err)
+{
+    enum uz_dtype dtype;
+    for (uint32_t tp = 0; tp < j->sources->grid.tp; tp++)
+        if (j->shards[tp].is_there)
+            UZ_TRY(check_copy(j, number, tp, err));
+    j->model->tensors[tensor].lp_dtype = find_copy(j, number, reference).dtype;
+    bool placed = has_lp(j, number, plan, &dtype);
+    if (placed)
+        UZ_TRY(place_main_lp(j, number, plan, dtype, tensor, err));
+    if (!j->sources->all_copies)
+        return UZ_OK;
+    return place_further_lp(j, number, plan, ties, placed, tensor, err);
 }

@@ -9,6 +9,7 @@
 #include "zero/archive_root.h"
 #include "zero/grid_join.h"
 #include "zero/pipe_layers.h"
+#include "zero/rank_copies.h"
 #include "zero/reading.h"
 #include "zero/tp_rules.h"
 #include "zero/universal_read.h"
@@ -201,6 +202,15 @@ static int open_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     return uz_reading_open(slice, err);
 }
 
+/* The copies of several model-parallel ranks of ZeRO 3 are not followed through the join. */
+static int list_rank_copies(const struct checkpoint *c, struct uz_reading *r, struct uz_error *err)
+{
+    if (c->n_slices == 1)
+        return uz_reading_add_rank_copies(r, err);
+    r->info->buffers_hide_copies = true;
+    return UZ_OK;
+}
+
 static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
 {
     struct checkpoint *c = cookie;
@@ -208,6 +218,8 @@ static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     (void)worker;
     if (r->layout == UZ_LAYOUT_STAGE12 || r->layout == UZ_LAYOUT_STAGE3) {
         UZ_TRY(uz_reading_join_ranks(r, err));
+        if (c->options->all_copies && r->layout == UZ_LAYOUT_STAGE3)
+            UZ_TRY(list_rank_copies(c, r, err));
     } else {
         UZ_TRY(uz_archive_root_check(r->info->metadata.archive_root, r->model->files[0], r->notes,
                                      err));
@@ -283,6 +295,7 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
         c->info->steps_differ |= info->steps_differ;
         c->info->has_experts |= info->has_experts;
         c->info->masters_by_fit |= info->masters_by_fit;
+        c->info->buffers_hide_copies |= info->buffers_hide_copies;
         UZ_TRY(uz_notes_merge(c->notes, &c->own[i].notes, err));
     }
     c->info->dp_world_size = c->slices[0].world;
@@ -389,6 +402,7 @@ static int join_own(struct checkpoint *c, const struct uz_model **models,
         .grid = c->grid,
         .slices = models,
         .has_layers = c->has_layers,
+        .all_copies = c->options->all_copies,
         .rules = rules,
         .tp_map = c->options->input.tp_map,
         .limits = &c->options->input.limits,
@@ -425,6 +439,17 @@ static int join_slices(struct checkpoint *c, struct uz_error *err)
 
 /* ---- Universal checkpoints ---- */
 
+/* Modules of ZeRO 0 to 2 hold what no piece tells of: cut for tensor ranks, or padded. */
+static void mark_hidden_copies(struct checkpoint *c, uint32_t n_mp)
+{
+    c->info->buffers_hide_copies = n_mp > 1 || (c->info->stage == 3 && c->slices[0].world > 1);
+    for (size_t i = 0; i < c->model->n_tensors; i++) {
+        struct uz_tensor *tensor = &c->model->tensors[i];
+        if (tensor->role == UZ_ROLE_PARAM && c->info->stage != 3 && tensor->lp == UZ_NONE)
+            tensor->hides_copies = tensor->lp_dtype != UZ_DTYPE_INVALID;
+    }
+}
+
 /* Parameters are whole already: one reading goes through the files of all ranks. */
 static int read_universal(struct checkpoint *c, struct uz_error *err)
 {
@@ -444,6 +469,7 @@ static int read_universal(struct checkpoint *c, struct uz_error *err)
         .notes = c->notes,
     };
     UZ_TRY(uz_universal_read(&c->slices[0], n_mp, err));
+    mark_hidden_copies(c, n_mp);
     UZ_TRY(check_state(c, err));
     return gather_info(c, err);
 }

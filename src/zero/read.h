@@ -14,6 +14,12 @@
 struct uz_zero_options {
     struct uz_input_options input;
     const char *state; /* optimizer state to read beside the weights; "all"; NULL: none */
+    /*
+     * List all copies that files hold of a tensor, as layers, for those who change it: further
+     * low-precision ones (UZ_LAYER_LP), and what every rank of ZeRO 3 keeps (UZ_LAYER_EQUAL, which
+     * may differ all the same). Where that is not known the tensor hides_copies.
+     */
+    bool all_copies;
 };
 
 /* What was found, beside the tensors. */
@@ -37,6 +43,8 @@ struct uz_zero_info {
     /* Stage 0: which master is whose was found out from shapes and values. */
     bool masters_by_fit;
     bool is_universal; /* each tensor has a file of its own */
+    /* Whatever is whole in `module` has copies on other ranks that the model does not tell of. */
+    bool buffers_hide_copies;
 };
 
 /*

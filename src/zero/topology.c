@@ -3,6 +3,7 @@
 #include "zero/topology.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,16 +173,46 @@ static int use_tag(struct uz_topology *topology, const char *root, const char *t
     return add_dir(topology, dir, max_shards, err);
 }
 
+static int is_shard(void *cookie, const char *name, struct uz_error *err)
+{
+    struct uz_shard_file shard;
+    (void)cookie;
+    (void)err;
+    return uz_parse_shard_name(name, &shard); /* the first one ends the walk */
+}
+
+/* The folder in another that a user may have meant: of a trainer's checkpoints the last one. */
+struct meant {
+    const char *path;
+    char name[NAME_MAX + 1];
+};
+
+static int consider_folder(void *cookie, const char *name, struct uz_error *err)
+{
+    struct meant *meant = cookie;
+    char *path = uz_path_join(meant->path, name);
+    if (!path)
+        return uz_fail_nomem(err, strlen(name));
+    if (uz_is_dir(path) && strverscmp(name, meant->name) > 0 &&
+        (exists_in(path, "latest") || uz_each_entry(path, is_shard, NULL, NULL) > 0))
+        snprintf(meant->name, sizeof meant->name, "%s", name);
+    free(path);
+    return UZ_OK;
+}
+
 static int no_checkpoint(const char *path, const char *latest, struct uz_error *err)
 {
+    struct meant meant = {.path = path};
     if (exists_in(path, "zero"))
         return uz_fail_at(err, UZ_MISMATCH, path, UZ_NO_OFFSET,
                           "is a universal checkpoint without its *_model_states.pt, which tell the "
                           "names and shapes of its parameters");
+    UZ_TRY(uz_each_entry(path, consider_folder, &meant, err));
     return uz_fail_at(err, UZ_FORMAT, path, UZ_NO_OFFSET,
                       "Unable to find 'latest' file at %s, and the folder holds no ZeRO shards "
-                      "itself; give a checkpoint folder, or --tag",
-                      latest);
+                      "itself; give a checkpoint folder%s%s, or --tag",
+                      latest, *meant.name ? ", such as the folder in it that is called " : "",
+                      meant.name);
 }
 
 static int use_latest(struct uz_topology *topology, const char *path, const char *latest,

@@ -97,3 +97,13 @@ def test_verify_of_weights(tmp_path):
     assert told["findings"][0]["code"] == "UZV061"
     for folder in fixtures("uc-*"):
         assert check("verify", folder, "--data")["kind"] == "universal"
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_reshard(stage, tmp_path):
+    told = check("reshard", TINY, tmp_path / "new", "--dp", 3, "--stage", stage)
+    assert (told["stage"], told["world_size"], told["old_world_size"]) == (stage, 3, 2)
+    assert {f["name"] for f in told["files"]} == {
+        str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*.pt")}
+    error = check("reshard", TINY, tmp_path / "new", "--dp", 3, codes=(3,))["error"]
+    assert error["status"] == "ARG"

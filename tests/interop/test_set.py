@@ -90,6 +90,41 @@ def test_files_are_sound(name, tmp_path):
                           np.load(tmp_path / "w.npy"))
 
 
+# Fixture, tensor, and how many files hold a whole copy of it, as PyTorch reads them.
+COPIES = [
+    ("good-z1-bf16-tp2", "model.norm.weight", 2),
+    ("good-z2-bf16-tp2-dp2", "model.layers.0.input_layernorm.weight", 2),
+    ("good-z3-bf16-w2-frozen-tied", "blocks.0.scale", 2),
+    ("good-z3-bf16-w4-hpz", "blocks.0.scale", 4),
+    ("uc-z2-bf16-w2-2groups-tiny", "blocks.0.ln.weight", 2),
+]
+
+
+@pytest.mark.parametrize("name,tensor,n_files", COPIES,
+                         ids=[c[0] for c in COPIES])
+def test_all_copies(name, tensor, n_files, tmp_path):
+    """Every file that PyTorch finds a whole copy in has the new values."""
+    folder = FIXTURES / name
+    run("get", folder, tensor, "-o", tmp_path / "old.npy")
+    shape = np.load(tmp_path / "old.npy").shape
+    new = new_values(shape, 4)
+    np.save(tmp_path / "new.npy", new.numpy())
+    run("set", folder, tensor, tmp_path / "new.npy", "--output",
+        tmp_path / "new")
+    found = 0
+    for file in (tmp_path / "new").rglob("*.pt"):
+        held = torch.load(file, map_location="cpu", weights_only=False)
+        if file.name == "fp32.pt" and file.parent.name == tensor:
+            copy = held["param"]
+        elif isinstance(held, dict) and tensor in (held.get("module") or {}):
+            copy = held["module"][tensor]
+        else:
+            continue
+        assert same_bits(copy.reshape(new.shape), new.to(copy.dtype)), file
+        found += 1
+    assert found == n_files
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "int64",
                                    "bool", "uint8", ">f4"])
 def test_numpy_reads_and_writes(dtype, tmp_path):

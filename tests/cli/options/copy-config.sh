@@ -18,7 +18,7 @@ echo 'exit()' >ckpt/modeling_tiny.py
 echo '{}' >ckpt/trainer_state.json
 echo '{}' >ckpt/adapter_config.json
 consolidate ckpt out >text
-has text 'not copied: 3 files for loaders, as config.json (--copy-config)'
+has text 'not copied: 3 files for loaders, such as config.json (--copy-config)'
 holds out model.safetensors
 consolidate ckpt one.safetensors >text
 consolidate ckpt ckpt >>text # it is there already

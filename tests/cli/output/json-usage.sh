@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Wrong usage, too, is an object on standard output if JSON was asked for, wherever --json stands.
-for command in consolidate diff inspect get map set verify; do
+for command in consolidate diff inspect get map reshard set universal verify; do
     expect 2 "$UNZERO" "$command" --bogus a --json b c d e >stdout 2>stderr
     [ "$(wc -l <stdout)" -eq 1 ] || fail "$command: $(cat stdout)"
     has stdout '{"schema":1,"command":"'"$command"'","error":{"status":"ARG","message":"unknown option '

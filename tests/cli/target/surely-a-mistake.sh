@@ -7,6 +7,12 @@ for name in model.gguf model.BIN model.SafeTensors model.ckpt out/model.safetens
 done
 expect 2 consolidate "$TINY" - 2>stderr
 has stderr 'not written to standard output'
+for name in model.safetensors model.gguf -; do
+    expect 2 "$UNZERO" universal "$TINY" "$name" 2>stderr
+    has stderr "'$name' is no name of a folder"
+    expect 2 "$UNZERO" reshard --dp 1 "$TINY" "$name" 2>stderr
+    has stderr "'$name' is no name of a folder"
+done
 rm stderr
 holds .
 # Folders are called so, too.
