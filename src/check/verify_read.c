@@ -10,6 +10,7 @@
 #include "check/verify_run.h"
 #include "check/verify_universal.h"
 #include "check/verify_weights.h"
+#include "torch/stream.h"
 #include "torch/walk.h"
 #include "zero/archive_root.h"
 
@@ -319,17 +320,42 @@ static int read_opened(struct opened *o, struct uz_error *err)
     }
 }
 
+/*
+ * A file that is compressed whole was read only as far as its value: goes through it, which proves
+ * that it is all there. With --data its bytes are read later.
+ */
+static int prove_stream(const struct opened *o, struct uz_error *why)
+{
+    struct uz_stream *stream;
+    bool found = uz_torch_is_packed(o->file) && !o->run->options->data;
+    if (!found)
+        return UZ_OK;
+    UZ_TRY(uz_stream_open(&stream, o->record->path, UZ_PACKED_ZSTD, 0,
+                          &o->run->options->input.limits, why));
+    int rc = UZ_OK;
+    while (rc == UZ_OK && found) {
+        uint64_t entry, nbytes;
+        rc = uz_stream_next(stream, &entry, &nbytes, &found, why);
+    }
+    uz_stream_close(stream);
+    return rc;
+}
+
 static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
 {
-    struct opened o = {.run = cookie};
+    struct opened o = {.run = cookie, .file = NULL};
     struct uz_error why = {0};
     o.record = &o.run->records[job];
     (void)worker;
     if (o.run->is_safetensors)
         return read_safetensors(o.run, o.record, err);
     int rc = uz_torch_open(&o.file, o.record->path, &o.run->options->input.limits, &why);
-    if (rc < 0)
+    if (rc == UZ_OK)
+        rc = prove_stream(&o, &why);
+    if (rc < 0) {
+        uz_torch_close(o.file);
         return tell_unopened(o.run, o.record, &why, err);
+    }
     rc = read_opened(&o, err);
     uz_torch_close(o.file);
     return rc;
