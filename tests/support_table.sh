@@ -12,7 +12,7 @@ doc=$here/../docs/support.md
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/unzero-support.XXXXXX") || exit 99
 trap 'rm -rf "$scratch"' EXIT
 
-columns="consolidate lp"
+columns="consolidate lp reshard"
 
 # run_COLUMN FOLDER OUT: the command of a column
 run_consolidate()
@@ -22,6 +22,11 @@ run_consolidate()
 run_lp()
 {
     "$UNZERO" consolidate -q --sync none --source lp "$1" "$2"
+}
+
+run_reshard()
+{
+    "$UNZERO" reshard -q --sync none "$1" "$2" --dp 3
 }
 
 # cell COLUMN FOLDER: "yes", "warns", or why not, as far as one word tells
@@ -46,8 +51,8 @@ version()
 
 table()
 {
-    echo "| checkpoint | DeepSpeed | consolidate | consolidate --source lp |"
-    echo "|---|---|---|---|"
+    echo "| checkpoint | DeepSpeed | consolidate | consolidate --source lp | reshard --dp 3 |"
+    echo "|---|---|---|---|---|"
     for folder in "$fixtures"/good-* "$fixtures"/unsupported-*; do
         name=${folder##*/}
         row="| \`$name\` | $(version "$folder")"

@@ -53,9 +53,8 @@ static void print_files(const struct uz_reshard_summary *summary)
 static void print_ranks(const struct uz_reshard_summary *summary)
 {
     if (summary->copied_rank_values)
-        printf("  each rank's own values (buffers, random states) come along; %s new: those of "
-               "rank 0\n",
-               text_count(summary->n_new_ranks, "rank").text);
+        printf("  each rank's own values (buffers, a client's) come along; %s: those of rank 0\n",
+               text_count(summary->n_new_ranks, "new rank").text);
     if (summary->n_random_states_copied > 0)
         printf("  random states of %s (rng_state): those of rank 0\n",
                text_count(summary->n_random_states_copied, "new rank").text);

@@ -81,8 +81,8 @@ static int tell_frozen(struct uz_universal_job *job, struct uz_error *err)
     if (n == 0)
         return UZ_OK;
     return uz_warn(&job->notes, err,
-                   "%llu frozen parameters stay in the model states: DeepSpeed's universal load "
-                   "does not restore them, the program must load them before training",
+                   "%llu frozen parameters are carried along, but DeepSpeed's universal load does "
+                   "not restore them: the program must load them before training",
                    (unsigned long long)n);
 }
 
@@ -124,6 +124,9 @@ static int measure(struct uz_universal_job *job, struct uz_error *err)
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed, &job->engine,
                          err));
     job->engine.limits = job->options.input.limits;
+    job->engine.advice = (struct uz_advice){
+        .start_writeback = job->options.durability != UZ_DURABLE_NONE,
+    };
     job->summary.memory_nbytes = uz_run_memory(&job->engine, fixed);
     job->summary.threads = job->engine.threads;
     return UZ_OK;

@@ -140,13 +140,36 @@ static int list_param(struct uz_universal_job *job, const struct chains *chains,
     return UZ_OK;
 }
 
+/*
+ * With tensor ranks the model states hold a frozen parameter in shards, and with a pipeline they
+ * hold neither these nor buffers: they would be lost, were they not written here.
+ */
+static bool is_joined_here(const struct uz_universal_job *job, const struct uz_tensor *tensor)
+{
+    if (job->source.n_mp == 1 || job->options.dialect == UZ_UNIVERSAL_DEEPSPEED)
+        return false;
+    bool has_module = uz_node_dict(uz_node_get(uz_torch_root(job->source.states[0]), "module"));
+    return tensor->role == UZ_ROLE_FROZEN || (tensor->role == UZ_ROLE_BUFFER && !has_module);
+}
+
+static int list_lonely(struct uz_universal_job *job, uint32_t tensor, struct uz_error *err)
+{
+    const char *name = job->source.model.tensors[tensor].name;
+    if (!uz_universal_name_is_safe(name, strlen(name)))
+        return uz_fail(err, UZ_UNSUPPORTED, "the name %s cannot be that of a folder", name);
+    return uz_universal_add_file(job, UZ_UNIVERSAL_TENSOR, tensor, err, "zero/%s/fp32.pt", name);
+}
+
 static int list_params(struct uz_universal_job *job, const struct trained *trained,
                        const struct chains *chains, struct uz_error *err)
 {
     const struct uz_model *model = &job->source.model;
-    for (uint32_t i = 0; i < model->n_tensors; i++)
+    for (uint32_t i = 0; i < model->n_tensors; i++) {
         if (is_trained(trained, &model->tensors[i]))
             UZ_TRY(list_param(job, chains, i, err));
+        else if (is_joined_here(job, &model->tensors[i]))
+            UZ_TRY(list_lonely(job, i, err));
+    }
     return UZ_OK;
 }
 
@@ -219,8 +242,10 @@ static int describe(const struct uz_universal_job *job, const struct uz_universa
     if (tensor->ndim > 0)
         saved->shape[0] = rows;
     saved->flat = file->kind == UZ_UNIVERSAL_TENSOR && uz_universal_is_flat(job, file->tensor);
-    if (saved->flat || (tensor->ndim == 0 && file->kind == UZ_UNIVERSAL_TENSOR)) {
-        saved->shape[0] = saved->numel; /* DeepSpeed's loader cuts along the first dimension */
+    bool is_scalar = tensor->ndim == 0 && file->kind == UZ_UNIVERSAL_TENSOR &&
+                     (tensor->role == UZ_ROLE_PARAM || tensor->role == UZ_ROLE_STATE);
+    if (saved->flat || is_scalar) { /* DeepSpeed's loader cuts along the first dimension */
+        saved->shape[0] = saved->numel;
         saved->ndim = 1;
     }
     return UZ_OK;

@@ -198,6 +198,10 @@ static void drop_sharded(const struct uz_universal_job *job, struct uz_maker *ma
         uz_make_drop(maker, dict, sharded[i]);
     if (job->source.info.stage == 3)
         return;
+    if (is_any(job)) {
+        uz_make_drop(maker, dict, "group_paddings"); /* partition_count tells of experts' ranks */
+        return;
+    }
     struct uz_node *paddings = uz_make_list(maker), *counts = uz_make_list(maker);
     for (size_t g = 0; g < job->source.optims[0].n_groups; g++) {
         uz_make_append(maker, paddings, uz_make_int(maker, 0));

@@ -2,8 +2,10 @@
 /* Goes through the model states of tensor and pipeline ranks. */
 #include "zero/universal_grid.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "zero/source.h"
 #include "zero/universal_param.h"
@@ -173,6 +175,19 @@ static int add_alias(const struct module *m, const struct uz_text *name, bool *a
     return UZ_OK;
 }
 
+/* True if there is a whole tensor of that name, which is read afterwards. */
+static bool stands_in_zero(const struct module *m, const struct uz_text *name)
+{
+    char *path;
+    if (!uz_universal_name_is_safe(name->data, name->nbytes) ||
+        asprintf(&path, "%s/zero/%.*s/fp32.pt", m->r->topology->dir, (int)name->nbytes,
+                 name->data) < 0)
+        return false;
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
 static int explain(const struct module *m, const struct uz_pair *pair, struct uz_error *err)
 {
     char shown[256];
@@ -193,7 +208,7 @@ static int explain(const struct module *m, const struct uz_pair *pair, struct uz
     if (uz_map_get(m->buffers, name->data, name->nbytes, NULL))
         return add_buffer(m, name, &view, err);
     UZ_TRY(add_alias(m, name, &is_alias, err));
-    if (is_alias)
+    if (is_alias || stands_in_zero(m, name))
         return UZ_OK;
     return uz_fail_at(
         err, UZ_UNSUPPORTED, uz_torch_path(m->file), UZ_NO_OFFSET,

@@ -291,7 +291,7 @@ static int open_single(struct universal *u, struct uz_error *err)
                           "has no 'param_shapes', the list of parameters");
     UZ_TRY(
         uz_archive_root_check(r->info->metadata.archive_root, r->model->files[0], r->notes, err));
-    size_t n_params = r->params.group_first[r->params.n_groups];
+    size_t n_params = r->params.group_tensor[r->params.n_groups];
     for (size_t i = 0; i < n_params; i++) {
         struct uz_tensor *tensor = &r->model->tensors[i];
         const char *name = tensor->name;

@@ -127,7 +127,7 @@ def main():
     args.work.mkdir(exist_ok=True)
     python = find_peer(args.peer_python) if args.peer_python or not args.quick else None
     model = "small" if args.quick else "large"
-    subjects = Subjects(args.tools, args.work, model, python, "60e6" if args.quick else "439e6")
+    subjects = Subjects(args.tools, args.work, model, python, "100e6" if args.quick else "439e6")
     context = Context(args.unzero, args.tools, args.work, subjects, args.pairs,
                       3 if args.quick else 7, args.realtime, args.quick, print)
     key = fingerprint(args, model)

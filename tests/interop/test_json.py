@@ -87,3 +87,23 @@ def test_get_and_set(tmp_path):
 def test_verify(folder):
     told = check("verify", folder, "--data", codes=(0, 1, 3))
     assert ("error" in told) or told["findings"] is not None
+
+
+def test_verify_of_weights(tmp_path):
+    consolidate(TINY, tmp_path / "out", "--max-shard-size", "200")
+    assert check("verify", tmp_path / "out", "--data")["kind"] == "folder"
+    (tmp_path / "out" / "model-00001-of-00004.safetensors").unlink()
+    told = check("verify", tmp_path / "out", codes=(1,))
+    assert told["findings"][0]["code"] == "UZV061"
+    for folder in fixtures("uc-*"):
+        assert check("verify", folder, "--data")["kind"] == "universal"
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_reshard(stage, tmp_path):
+    told = check("reshard", TINY, tmp_path / "new", "--dp", 3, "--stage", stage)
+    assert (told["stage"], told["world_size"], told["old_world_size"]) == (stage, 3, 2)
+    assert {f["name"] for f in told["files"]} == {
+        str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*.pt")}
+    error = check("reshard", TINY, tmp_path / "new", "--dp", 3, codes=(3,))["error"]
+    assert error["status"] == "ARG"

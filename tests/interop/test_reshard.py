@@ -2,19 +2,25 @@
 """Stock engines load what `unzero reshard` made for their world and stage, have
 every weight and state, and train on as an engine of the old world does."""
 
+import argparse
+import collections
 import functools
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 
+import numpy as np
 import pytest
 import torch
+from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from safetensors.torch import load_file
 
-from common import FIXTURES, run, same_bits
+from common import FIXTURES, Expected, run, same_bits
 from test_set import HERE, resume
 
 # Fixture, ranks, stage.
@@ -125,6 +131,59 @@ def test_numbers_of_later_groups_are_missed(tmp_path):
                            "--dp", "2"], text=True, capture_output=True, timeout=60)
     assert done.returncode == 3 and "mu_product" in done.stderr, done.stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("world,stage", [(1, 2), (3, 3), (5, 1)])
+@pytest.mark.parametrize("name", [
+    "good-z2-bf16-w2-2groups-tiny", "good-z3-bf16-w2-frozen-tied",
+    "good-z2-fp16-w3-roundrobin", "good-z1-bf16-w2-frozen", "good-z2-bf16-w2-align",
+    "good-container-legacy", "good-z3-bf16-w2-before-first-step"])
+def test_the_script_gives_the_same_weights(name, world, stage, tmp_path):
+    """DeepSpeed's zero_to_fp32 of what was made; every file is whole."""
+    new = tmp_path / "new"
+    run("reshard", FIXTURES / name, new, "--dp", world, "--stage", stage)
+    got = get_fp32_state_dict_from_zero_checkpoint(str(new))
+    for param, want in Expected(FIXTURES / name).params.items():
+        assert param in got or not want.numel(), param
+        if want.numel():
+            assert same_bits(got[param], want), param
+    for file in new.rglob("*.pt"):
+        assert zipfile.ZipFile(file).testzip() is None, file
+
+
+def test_values_of_a_client_come_along(tmp_path):
+    """With the same sharing, cycles and storages."""
+    old = tmp_path / "old"
+    shutil.copytree(FIXTURES / "good-z2-bf16-w2-2groups-tiny", old)
+    file = old / "global_step4" / "mp_rank_00_model_states.pt"
+    state = torch.load(file, weights_only=False)
+    shared, cycle, weight = [1, 2], {}, state["module"]["emb.weight"]
+    cycle["me"] = cycle
+    state["client"] = client = {
+        "one": shared, "two": shared, "cycle": cycle, "set": {1, 2}, "big": 2 ** 80,
+        "numpy": np.arange(5.0), "namespace": argparse.Namespace(x=1),
+        "part": torch.arange(6)[1:4], "view": weight.view(-1)[:4],
+        "complex": torch.tensor([1 + 2j]), "random": torch.get_rng_state(),
+        "default": collections.defaultdict(list, {"k": [1]}), "bytes": b"x",
+        "dtype": torch.bfloat16, "size": torch.Size([2, 3])}
+    torch.save(state, file)
+    for stage, name in ((2, "mp_rank_00"), (3, "zero_pp_rank_2_mp_rank_00")):
+        new = tmp_path / f"new-{stage}"
+        run("reshard", old, new, "--dp", 3, "--stage", stage)
+        made = torch.load(new / "global_step4" / f"{name}_model_states.pt", weights_only=False)
+        got = made["client"]
+        assert list(got) == list(client)
+        assert got["one"] is got["two"] and got["cycle"]["me"] is got["cycle"]
+        assert got["default"].default_factory is list
+        for key in ("part", "view", "complex", "random"):
+            assert torch.equal(got[key], client[key]), key
+        for key in ("set", "big", "namespace", "bytes", "dtype", "size", "default"):
+            assert got[key] == client[key] and type(got[key]) is type(client[key]), key
+        assert np.array_equal(got["numpy"], client["numpy"])
+        assert got["part"].storage_offset() == 1
+        if stage == 2:
+            assert got["view"].untyped_storage().data_ptr() == \
+                made["module"]["emb.weight"].untyped_storage().data_ptr()
 
 
 def trainer(world, config, out, steps, *checkpoint):

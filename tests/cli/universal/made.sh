@@ -27,7 +27,7 @@ diff -r root/new again
 
 "$UNZERO" universal --json "$FROZEN" frozen >out 2>err
 has out '"command":"universal"' '"dialect":"any"' '"info_injected":true' '"step":true'
-has err 'frozen parameters stay in the model states'
+has err 'frozen parameters are carried along'
 holds frozen mp_rank_00_model_states.pt zero zero_pp_rank_0_mp_rank_00_model_states.pt \
     zero_pp_rank_1_mp_rank_00_model_states.pt
 

@@ -4,8 +4,10 @@
 With this folder on PYTHONPATH Python runs this file when it starts, so that
 the processes which DeepSpeed's tests spawn have it, too. When
 deepspeed.utils.zero_to_fp32 is imported its three functions are replaced by
-ones that run the program named by UNZERO. Each call leaves a line in the file
-named by UNZERO_CALLS: a run that replaced nothing proves nothing.
+ones that run the program named by UNZERO, and when
+deepspeed.checkpoint.ds_to_universal is, its main function (UNZERO_DIALECT
+tells which dialect is made). Each call leaves a line in the file named by
+UNZERO_CALLS: a run that replaced nothing proves nothing.
 """
 
 import fcntl
@@ -16,19 +18,26 @@ import subprocess
 import sys
 import tempfile
 
-TARGET = "deepspeed.utils.zero_to_fp32"
-
-
-def unzero(source, out, tag, exclude_frozen, *options):
-    command = [os.environ["UNZERO"], "consolidate", "--force", "--sync", "none",
-               *options, str(source), str(out)]
-    if tag is not None:
-        command[2:2] = ["--tag", str(tag)]
-    if exclude_frozen:
-        command.insert(2, "--exclude-frozen")
+def call(*command):
+    command = [os.environ["UNZERO"], *map(str, command)]
     with open(os.environ["UNZERO_CALLS"], "a", encoding="utf-8") as calls:
         calls.write(" ".join(command) + "\n")
     subprocess.run(command, check=True)
+
+
+def universal(args):
+    options = ["--inject-missing-state"] if args.inject_missing_state else []
+    call("universal", "--sync", "none", "--dialect",
+         os.environ.get("UNZERO_DIALECT", "any"), *options,
+         args.input_folder, args.output_folder)
+
+
+def unzero(source, out, tag, exclude_frozen, *options):
+    chosen = ["--tag", tag] if tag is not None else []
+    if exclude_frozen:
+        chosen.append("--exclude-frozen")
+    call("consolidate", *chosen, "--force", "--sync", "none", *options, source,
+         out)
 
 
 def convert(checkpoint_dir, output_dir, max_shard_size="5GB",
@@ -63,8 +72,11 @@ def load(model, checkpoint_dir, tag=None):
 class Replacer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the module as usual, and changes it when it has been loaded."""
 
+    def __init__(self, module, functions):
+        self.module, self.functions = module, functions
+
     def find_spec(self, name, path, target=None):
-        if name != TARGET:
+        if name != self.module:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -77,13 +89,15 @@ class Replacer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module):
         self.real.exec_module(module)
-        for name, ours in (
-                ("convert_zero_checkpoint_to_fp32_state_dict", convert),
-                ("get_fp32_state_dict_from_zero_checkpoint", state_dict),
-                ("load_state_dict_from_zero_checkpoint", load)):
+        for name, ours in self.functions.items():
             getattr(module, name)  # what is not there is not replaced
             setattr(module, name, ours)
 
 
 if "UNZERO_CALLS" in os.environ:
-    sys.meta_path.insert(0, Replacer())
+    sys.meta_path[:0] = [
+        Replacer("deepspeed.utils.zero_to_fp32", {
+            "convert_zero_checkpoint_to_fp32_state_dict": convert,
+            "get_fp32_state_dict_from_zero_checkpoint": state_dict,
+            "load_state_dict_from_zero_checkpoint": load}),
+        Replacer("deepspeed.checkpoint.ds_to_universal", {"main": universal})]
