@@ -4,6 +4,7 @@
 
 #include <zstd.h>
 
+#include "convert/memory.h"
 #include "torch/stream.h"
 
 enum { MAX_NBYTES = 1 << 24 };
@@ -66,15 +67,19 @@ static void make_old(struct buf *buf, const char *view_metadata, size_t nbytes)
 struct packing {
     size_t n_frames;
     bool checksum, size_known, skippable;
+    int window_log, later_window_log; /* of the first frame, and of others; 0: zstd's choice */
 };
 
-static size_t compress_frame(const struct packing *how, uint8_t *out, const uint8_t *data, size_t n)
+static size_t compress_frame(const struct packing *how, int window_log, uint8_t *out,
+                             const uint8_t *data, size_t n)
 {
     ZSTD_CCtx *context = ZSTD_createCCtx();
     ZSTD_outBuffer output = {.dst = out, .size = MAX_NBYTES};
     ZSTD_inBuffer input = {.src = data, .size = n};
     ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, how->checksum);
     ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, 1);
+    if (window_log)
+        ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, window_log);
     if (how->size_known)
         ZSTD_CCtx_setPledgedSrcSize(context, n);
     else
@@ -97,7 +102,8 @@ static uint8_t *compress(const struct packing *how, const uint8_t *data, size_t 
             memcpy(out + used, skippable, sizeof skippable);
             used += sizeof skippable;
         }
-        used += compress_frame(how, out + used, data + first, end - first);
+        int log = i && how->later_window_log ? how->later_window_log : how->window_log;
+        used += compress_frame(how, log, out + used, data + first, end - first);
     }
     *nbytes = used;
     return out;
@@ -163,8 +169,11 @@ static int find_tensor(size_t index, struct found *found, struct uz_error *err)
 }
 
 static const struct packing packings[] = {
-    {1, true, true, false}, {1, false, false, false}, {3, true, false, false},
-    {2, true, true, true},  {7, false, false, true},
+    {.n_frames = 1, .checksum = true, .size_known = true},
+    {.n_frames = 1},
+    {.n_frames = 3, .checksum = true},
+    {.n_frames = 2, .checksum = true, .size_known = true, .skippable = true},
+    {.n_frames = 7, .skippable = true},
 };
 
 static void test_zip_in_zstd(void)
@@ -211,12 +220,143 @@ static void test_large(void)
             *packed = compress(&packings[2], plain_bytes, n, &nbytes);
     write_whole(packed, nbytes);
     if (CHECK_F(find_tensor(SIZE_MAX, &found, &err) == UZ_OK, "%s", err.message)) {
-        CHECK_EQ_U64(found.n_storages, 3);
+        CHECK_EQ_U64(found.n_storages, 1); /* no tensor refers to the others */
         CHECK(memcmp(found.bytes, small, sizeof small) == 0);
     }
     free(packed);
     free(plain_bytes);
     free(zeros);
+}
+
+/* Fills a storage with what does not compress. */
+static void fill_noise(uint8_t *bytes, size_t n)
+{
+    uint32_t state = 1;
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525 + 1013904223;
+        bytes[i] = (uint8_t)(state >> 24);
+    }
+}
+
+/* An archive of 2 MiB of data in PyTorch's order, compressed; gives its bytes. */
+static uint8_t *make_noise(size_t *nbytes)
+{
+    static uint8_t noise[2 << 20];
+    struct buf pickle = {.nbytes = 0};
+    struct spec spec = plain;
+    uint8_t small[24] = {1, 2, 3};
+    size_t n;
+    spec.key = "9";
+    fill_noise(noise, sizeof noise);
+    put_tensor(&pickle, &spec);
+    PUT(&pickle, ".");
+    struct entry entries[] = {{"r/data.pkl", pickle.data, pickle.nbytes},
+                              {"r/byteorder", "little", 6},
+                              {"r/data/9", small, sizeof small},
+                              {"r/data/10", noise, sizeof noise},
+                              {"r/version", "3\n", 2}};
+    write_zip(entries, 5, false);
+    uint8_t *plain_bytes = read_whole(&n), *packed = compress(&packings[0], plain_bytes, n, nbytes);
+    write_whole(packed, *nbytes);
+    free(plain_bytes);
+    return packed;
+}
+
+/* What is read of a file, by the process's own books. */
+static uint64_t n_read(void)
+{
+    unsigned long long n = 0;
+    FILE *io = fopen("/proc/self/io", "r");
+    CHECK(io && fscanf(io, "rchar: %llu", &n) == 1);
+    if (io)
+        fclose(io);
+    return n;
+}
+
+/* Opening a file reads its beginning, and going through its storages reads it once. */
+static void test_one_pass(void)
+{
+    size_t nbytes;
+    struct uz_error err;
+    struct uz_torch_file *file;
+    struct found found = {.n_storages = 0};
+    uint8_t *packed = make_noise(&nbytes);
+    CHECK(nbytes > 2 << 20);
+    uint64_t before = n_read();
+    if (CHECK_F(open_file(&file, &err) == UZ_OK, "%s", err.message)) {
+        CHECK(uz_torch_tensor(file, uz_torch_root(file), "w", &found.view, &err) == UZ_OK);
+        uz_torch_close(file);
+        CHECK(n_read() - before < nbytes / 4);
+        before = n_read();
+        CHECK_F(read_stream(&found, &err) == UZ_OK, "%s", err.message);
+        CHECK_EQ_U64(found.n_storages, 1);
+        CHECK_EQ_U64(found.bytes[4], 0);
+        CHECK(n_read() - before < nbytes + nbytes / 8);
+    }
+    /* the directory, which is at the end, is held against what was gone through */
+    write_whole(packed, nbytes / 2);
+    CHECK(open_file(&file, &err) == UZ_OK);
+    uz_torch_close(file);
+    CHECK(read_stream(&found, &err) == UZ_CORRUPT);
+    free(packed);
+}
+
+/* Changes byte `at` of the archive before it is compressed: going through it must fail. */
+static void test_directory_in_zstd(void)
+{
+    size_t n, nbytes;
+    struct uz_error err;
+    struct found found;
+    write_plain(false);
+    uint8_t *bytes = read_whole(&n);
+    size_t first = 0, n_refused = 0;
+    for (size_t i = 0; i + 4 < n && first == 0; i++)
+        first = memcmp(bytes + i, "PK\1\2", 4) ? 0 : i;
+    CHECK(first > 0);
+    for (size_t at = first; at < n; at++) {
+        bytes[at] ^= 0x10;
+        uint8_t *packed = compress(&packings[0], bytes, n, &nbytes);
+        write_whole(packed, nbytes);
+        int rc = find_tensor(SIZE_MAX, &found, &err);
+        n_refused += rc == UZ_CORRUPT;
+        CHECK_F(rc == UZ_OK || rc == UZ_CORRUPT, "byte %zu: %d", at, rc);
+        bytes[at] ^= 0x10;
+        free(packed);
+    }
+    CHECK(n_refused > (n - first) / 2); /* times, versions and attributes may be anything */
+    free(bytes);
+}
+
+/* A window of 128 MiB counts as such before anything is decoded; a later frame must not exceed it.
+ */
+static void test_window(void)
+{
+    size_t n, nbytes;
+    struct uz_error err;
+    struct found found;
+    struct uz_engine_options engine = {.stream_nbytes = (uint64_t)136 << 20};
+    write_plain(false);
+    uint8_t *bytes = read_whole(&n);
+    for (int large = 0; large < 2; large++) {
+        struct packing how = {.n_frames = 1, .window_log = large ? 27 : 20};
+        uint8_t *packed = compress(&how, bytes, n, &nbytes);
+        write_whole(packed, nbytes);
+        CHECK(find_tensor(SIZE_MAX, &found, &err) == UZ_OK);
+        uint64_t took = found.view.storage.stream_nbytes, mib = 1 << 20;
+        CHECK(large ? took > 128 * mib && took < 136 * mib : took > 8 * mib && took < 16 * mib);
+        free(packed);
+    }
+    struct packing grows = {.n_frames = 2, .window_log = 20, .later_window_log = 26};
+    uint8_t *packed = compress(&grows, bytes, n, &nbytes);
+    write_whole(packed, nbytes);
+    CHECK(find_tensor(SIZE_MAX, &found, &err) == UZ_UNSUPPORTED &&
+          strstr(err.message, "larger zstd window"));
+    free(packed);
+    free(bytes);
+    CHECK(uz_fit_memory(4, (uint64_t)320 << 20, 1 << 20, &engine, &err) == UZ_OK);
+    CHECK_EQ_U64(engine.threads, 2);
+    CHECK(uz_run_memory(&engine, 1 << 20) <= (uint64_t)320 << 20);
+    CHECK(uz_fit_memory(4, (uint64_t)128 << 20, 1 << 20, &engine, &err) == UZ_LIMIT);
 }
 
 static void test_deflated_in_zstd(void)
@@ -374,6 +514,9 @@ int main(void)
     CU_TestInfo tests[] = {
         {"zip in zstd", test_zip_in_zstd},
         {"large storages in zstd", test_large},
+        {"one pass through zstd", test_one_pass},
+        {"damaged directories in zstd", test_directory_in_zstd},
+        {"windows of zstd", test_window},
         {"deflated entries in zstd", test_deflated_in_zstd},
         {"damaged zstd", test_damaged_zstd},
         {"frames that are refused", test_refused_frames},

@@ -133,7 +133,9 @@ static bool check_tensor(const struct written *written, const char *name, const 
     const struct st_tensor *got = written_find(written, name, &file);
     if (!CHECK_F(got != NULL, "%s is not in the output", name))
         return false;
-    if (!CHECK_F(!strcmp(got->dtype, dtype), "%s is %s, not %s", name, got->dtype, dtype))
+    bool is_told = strcmp(dtype, "unknown") != 0; /* by the expected values, or the folder's name */
+    if (!CHECK_F(!is_told || !strcmp(got->dtype, dtype), "%s is %s, not %s", name, got->dtype,
+                 dtype))
         return false;
     bool same_shape =
         got->ndim == want->ndim && memcmp(got->shape, want->shape, sizeof got->shape) == 0;

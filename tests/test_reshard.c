@@ -21,10 +21,15 @@ enum { N_PADDING = 1 << 16 };
 static const struct {
     const char *pattern, *words;
 } refusals[] = {
-    {"good-z0-*", "stage 0"}, {"good-stage0-*", "stage 0"},
-    {"*-pp2*", "pipeline"},   {"*-tp2*", "tensor or pipeline parallelism"},
-    {"*-moe*", "experts"},    {"*-autoep*", "experts"},
-    {"*-elastic", "elastic"}, {"good-states-*", "how it is to be cut is unknown"},
+    {"good-z0-*", "stage 0"},
+    {"good-stage0-*", "stage 0"},
+    {"*-pp2*", "pipeline"},
+    {"*-tp2*", "tensor or pipeline parallelism"},
+    {"*-moe*", "experts"},
+    {"*-autoep*", "experts"},
+    {"*-muon", "Muon"},
+    {"*-elastic", "elastic"},
+    {"good-states-*", "how it is to be cut is unknown"},
 };
 
 static size_t n_resharded;

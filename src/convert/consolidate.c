@@ -211,6 +211,7 @@ static int plan_run(struct uz_consolidation *job, struct uz_error *err)
         .force = job->options.force,
         .sync = syncs[job->options.durability],
     };
+    job->engine.stream_nbytes = uz_stream_memory(&job->model);
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed_memory(job),
                          &job->engine, err));
     job->engine.limits = job->options.input.limits;

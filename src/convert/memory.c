@@ -52,6 +52,15 @@ uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *i
     return nbytes + 4 * (model->n_pieces + out->n_targets) / n_chunks * LARGEST_CHUNK_ENTRY;
 }
 
+uint64_t uz_stream_memory(const struct uz_model *model)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < model->n_places; i++)
+        if (model->places[i].packing == UZ_PACKED_ZSTD && model->places[i].stream_nbytes > most)
+            most = model->places[i].stream_nbytes;
+    return most;
+}
+
 uint64_t uz_run_memory(const struct uz_engine_options *engine, uint64_t tables_nbytes)
 {
     return BASE_NBYTES + tables_nbytes + uz_engine_memory(engine);

@@ -20,8 +20,15 @@ uint64_t uz_tables_memory(const struct uz_model *model, const struct uz_items *i
 uint64_t uz_run_memory(const struct uz_engine_options *engine, uint64_t tables_nbytes);
 
 /*
+ * Bytes that a thread takes while it goes through a source that is compressed whole: the decoder's
+ * window, what is kept of the content, and the value graph. 0 if there is none.
+ */
+uint64_t uz_stream_memory(const struct uz_model *model);
+
+/*
  * Chooses buffer size and threads: 4 MiB for each buffer, less (then fewer threads) if max_memory
- * (bytes, 0: no bound) asks for it. UZ_LIMIT if even the smallest run needs more.
+ * (bytes, 0: no bound) asks for it. engine->stream_nbytes is set already. UZ_LIMIT if even the
+ * smallest run needs more.
  */
 int uz_fit_memory(unsigned threads, uint64_t max_memory, uint64_t tables_nbytes,
                   struct uz_engine_options *engine, struct uz_error *err);

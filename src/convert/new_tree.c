@@ -75,13 +75,11 @@ static int copy_content(const struct uz_new_tree *tree, struct uz_content *conte
     unsigned char *block;
     int rc = UZ_OK;
     UZ_TRY(uz_alloc(&block, BLOCK_NBYTES, 1, err));
-    for (uint64_t done = 0; done < uz_content_nbytes(content) && rc == UZ_OK;) {
-        uint64_t left = uz_content_nbytes(content) - done;
-        size_t n = left < BLOCK_NBYTES ? (size_t)left : BLOCK_NBYTES;
-        rc = uz_content_read(content, block, n, done, err);
+    size_t n = BLOCK_NBYTES;
+    for (uint64_t done = 0; n == BLOCK_NBYTES && rc == UZ_OK; done += n) {
+        rc = uz_content_read_some(content, block, BLOCK_NBYTES, done, &n, err);
         if (rc == UZ_OK)
             rc = uz_pwrite_all(fd, block, n, done, to, err);
-        done += n;
         if (rc == UZ_OK && tree->tick && tree->tick(tree->tick_cookie, n))
             rc = uz_fail(err, UZ_CANCELLED, "cancelled");
     }

@@ -124,6 +124,9 @@ static int measure(struct uz_universal_job *job, struct uz_error *err)
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed, &job->engine,
                          err));
     job->engine.limits = job->options.input.limits;
+    job->engine.advice = (struct uz_advice){
+        .start_writeback = job->options.durability != UZ_DURABLE_NONE,
+    };
     job->summary.memory_nbytes = uz_run_memory(&job->engine, fixed);
     job->summary.threads = job->engine.threads;
     return UZ_OK;

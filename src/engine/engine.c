@@ -63,7 +63,7 @@ static void free_worker(struct uz_worker *worker)
 
 uint64_t uz_engine_memory(const struct uz_engine_options *options)
 {
-    return options->threads * (2 * options->buffer_nbytes + FIXED_NBYTES);
+    return options->threads * (2 * options->buffer_nbytes + options->stream_nbytes + FIXED_NBYTES);
 }
 
 static int run_job(void *cookie, uint64_t job, unsigned index, struct uz_error *err)

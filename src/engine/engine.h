@@ -14,6 +14,7 @@ struct uz_engine_options {
     unsigned threads;
     uint64_t
         buffer_nbytes; /* of each of the two buffers of a thread; at least plan->chunk_nbytes */
+    uint64_t stream_nbytes;  /* that a thread takes while it goes through a compressed source */
     struct uz_limits limits; /* for going through compressed sources */
     unsigned cpu_mask;       /* which instruction sets casts may use; UINT_MAX: all there are */
     struct uz_advice advice; /* to the system, about pages of sources and outputs */

@@ -22,10 +22,11 @@
 struct uz_place {
     uint32_t file; /* index into files; UZ_NONE: in none, all elements are zero (padding) */
     enum uz_packing packing;
-    bool big_endian; /* order of the bytes in an element */
-    uint64_t offset; /* byte of the file where element 0 lies; 0 if packed */
-    uint64_t nbytes; /* bytes that belong to it */
-    uint64_t entry;  /* which stream of the file it is in, if packed */
+    bool big_endian;        /* order of the bytes in an element */
+    uint64_t offset;        /* byte of the file where element 0 lies; 0 if packed */
+    uint64_t nbytes;        /* bytes that belong to it */
+    uint64_t entry;         /* which stream of the file it is in, if packed */
+    uint64_t stream_nbytes; /* memory that going through its file takes, if that is packed whole */
 };
 
 /* What a tensor is to the model, which decides the dtype it gets in an output. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random access to a compressed file by keeping what is asked for in practice. A zip says only at
- * its end where its entries are; without what is kept, each look at an entry's header would decode
- * the file again.
+ * A compressed file is decoded as far as it is read. Its beginning is kept, and (once its size was
+ * asked for, which takes a pass) what a zip's directory refers to: without that, each look at an
+ * entry's header would decode the file again.
  */
 #include "torch/content.h"
 
@@ -33,8 +33,9 @@ struct range {
 struct uz_content {
     char *path;
     int fd;
-    uint64_t nbytes;
     struct uz_zst *zst; /* NULL: not compressed */
+    bool has_size;      /* of a compressed file: it was gone through */
+    uint64_t nbytes;
     struct range head, tail[2];
     struct range *headers; /* ascending */
     size_t n_headers, cap_headers;
@@ -42,7 +43,7 @@ struct uz_content {
     unsigned n_rewinds;
 };
 
-/* ---- The first pass ---- */
+/* ---- Decoding ---- */
 
 static void extend(struct range *range, size_t room, const uint8_t *block, size_t n)
 {
@@ -50,6 +51,19 @@ static void extend(struct range *range, size_t room, const uint8_t *block, size_
     memcpy(range->bytes + range->n, block, take);
     range->n += take;
 }
+
+/* Decodes the next bytes; fewer are the end. The beginning is kept. */
+static int decode(struct uz_content *c, uint8_t *bytes, size_t nbytes, size_t *n,
+                  struct uz_error *err)
+{
+    uint64_t pos = uz_zst_pos(c->zst);
+    UZ_TRY(uz_zst_read(c->zst, bytes, nbytes, n, err));
+    if (pos <= c->head.n && c->head.n - pos <= *n)
+        extend(&c->head, HEAD_NBYTES, bytes + (c->head.n - pos), *n - (size_t)(c->head.n - pos));
+    return UZ_OK;
+}
+
+/* ---- A pass for the sake of what a directory refers to ---- */
 
 /* Appends to the younger half of the tail; a full one becomes the older. */
 static void keep_tail(struct uz_content *c, uint64_t pos, const uint8_t *block, size_t n)
@@ -96,12 +110,11 @@ static void fill_headers(struct uz_content *c, uint64_t pos, const uint8_t *bloc
     }
 }
 
-static int survey(struct uz_content *c, uint8_t *block, struct uz_error *err)
+static int go_through(struct uz_content *c, uint8_t *block, struct uz_error *err)
 {
     uint32_t last_bytes = 0;
     for (size_t n = BLOCK_NBYTES; n == BLOCK_NBYTES; c->nbytes += n) {
-        UZ_TRY(uz_zst_read(c->zst, block, BLOCK_NBYTES, &n, err));
-        extend(&c->head, HEAD_NBYTES, block, n);
+        UZ_TRY(decode(c, block, BLOCK_NBYTES, &n, err));
         keep_tail(c, c->nbytes, block, n);
         UZ_TRY(find_headers(c, c->nbytes, block, n, &last_bytes, err));
         fill_headers(c, c->nbytes, block, n);
@@ -109,19 +122,41 @@ static int survey(struct uz_content *c, uint8_t *block, struct uz_error *err)
     return UZ_OK;
 }
 
-static int open_packed(struct uz_content *c, struct uz_error *err)
+static int survey(struct uz_content *c, struct uz_error *err)
 {
     uint8_t *block;
-    UZ_TRY(uz_zst_open(&c->zst, c->fd, c->path, err));
-    UZ_TRY(uz_alloc(&c->head.bytes, HEAD_NBYTES, 1, err));
-    for (size_t i = 0; i < 2; i++)
-        UZ_TRY(uz_alloc(&c->tail[i].bytes, TAIL_NBYTES / 2, 1, err));
-    UZ_TRY(uz_alloc(&c->header_bytes, MAX_HEADERS, HEADER_NBYTES, err));
-    UZ_TRY(uz_alloc(&block, BLOCK_NBYTES, 1, err));
+    for (size_t i = 0; i < 2; i++) {
+        if (!c->tail[i].bytes)
+            UZ_TRY(uz_alloc(&c->tail[i].bytes, TAIL_NBYTES / 2, 1, err));
+        c->tail[i].n = 0;
+    }
+    if (!c->header_bytes)
+        UZ_TRY(uz_alloc(&c->header_bytes, MAX_HEADERS, HEADER_NBYTES, err));
+    c->n_headers = 0;
     c->nbytes = 0;
-    int rc = survey(c, block, err);
+    UZ_TRY(uz_alloc(&block, BLOCK_NBYTES, 1, err));
+    uz_zst_rewind(c->zst);
+    int rc = go_through(c, block, err);
     free(block);
+    c->has_size = rc == UZ_OK;
     return rc;
+}
+
+int uz_content_size(struct uz_content *c, uint64_t *nbytes, struct uz_error *err)
+{
+    if (c->zst && !c->has_size)
+        UZ_TRY(survey(c, err));
+    *nbytes = c->nbytes;
+    return UZ_OK;
+}
+
+/* ---- Opening ---- */
+
+static int open_packed(struct uz_content *c, struct uz_error *err)
+{
+    c->nbytes = 0;
+    UZ_TRY(uz_zst_open(&c->zst, c->fd, c->path, err));
+    return uz_alloc(&c->head.bytes, HEAD_NBYTES, 1, err);
 }
 
 static int open_all(struct uz_content *c, const char *path, struct uz_error *err)
@@ -172,14 +207,16 @@ const char *uz_content_path(const struct uz_content *c)
     return c->path;
 }
 
-uint64_t uz_content_nbytes(const struct uz_content *c)
-{
-    return c->nbytes;
-}
-
 bool uz_content_is_packed(const struct uz_content *c)
 {
     return c->zst != NULL;
+}
+
+uint64_t uz_content_memory(const struct uz_content *c)
+{
+    return c->zst ? uz_zst_memory(c->zst) + HEAD_NBYTES + TAIL_NBYTES +
+                        (uint64_t)MAX_HEADERS * HEADER_NBYTES
+                  : 0;
 }
 
 /* ---- Reading ---- */
@@ -218,15 +255,11 @@ static size_t copy_kept(const struct uz_content *c, uint8_t *buf, size_t nbytes,
     return n ? n : copy_from_headers(c, buf, nbytes, offset);
 }
 
-static int fail_changed(const struct uz_content *c, struct uz_error *err)
-{
-    return uz_fail_at(err, UZ_CORRUPT, c->path, UZ_NO_OFFSET, "it changed while it was read");
-}
-
-/* Decodes as far as `offset`. */
-static int go_to(struct uz_content *c, uint64_t offset, struct uz_error *err)
+/* Decodes as far as `offset`; *there is false if the content ends before. */
+static int go_to(struct uz_content *c, uint64_t offset, bool *there, struct uz_error *err)
 {
     uint8_t waste[16384];
+    *there = true;
     if (uz_zst_pos(c->zst) > offset) {
         if (++c->n_rewinds > MAX_REWINDS)
             return uz_fail_at(err, UZ_LIMIT, c->path, UZ_NO_OFFSET,
@@ -235,12 +268,35 @@ static int go_to(struct uz_content *c, uint64_t offset, struct uz_error *err)
                               MAX_REWINDS);
         uz_zst_rewind(c->zst);
     }
-    while (uz_zst_pos(c->zst) < offset) {
+    while (*there && uz_zst_pos(c->zst) < offset) {
         uint64_t left = offset - uz_zst_pos(c->zst);
         size_t want = left < sizeof waste ? (size_t)left : sizeof waste, n;
-        UZ_TRY(uz_zst_read(c->zst, waste, want, &n, err));
-        if (n < want)
-            return fail_changed(c, err);
+        UZ_TRY(decode(c, waste, want, &n, err));
+        *there = n == want;
+    }
+    return UZ_OK;
+}
+
+/* Reads as many of nbytes as there are, *done. */
+static int read_packed(struct uz_content *c, uint8_t *bytes, size_t nbytes, uint64_t offset,
+                       size_t *done, struct uz_error *err)
+{
+    *done = 0;
+    if (c->has_size && offset >= c->nbytes)
+        return UZ_OK;
+    for (size_t n; *done < nbytes; *done += n) {
+        bool there;
+        n = copy_kept(c, bytes + *done, nbytes - *done, offset + *done);
+        if (n > 0)
+            continue;
+        UZ_TRY(go_to(c, offset + *done, &there, err));
+        if (!there)
+            break;
+        UZ_TRY(decode(c, bytes + *done, nbytes - *done, &n, err));
+        if (n < nbytes - *done) {
+            *done += n;
+            break;
+        }
     }
     return UZ_OK;
 }
@@ -248,30 +304,35 @@ static int go_to(struct uz_content *c, uint64_t offset, struct uz_error *err)
 int uz_content_read(struct uz_content *c, void *buf, size_t nbytes, uint64_t offset,
                     struct uz_error *err)
 {
-    uint8_t *bytes = buf;
+    size_t n;
     if (!c->zst)
         return uz_pread_all(c->fd, buf, nbytes, offset, c->path, err);
-    if (offset > c->nbytes || nbytes > c->nbytes - offset)
-        return uz_fail_at(err, UZ_CORRUPT, c->path, UZ_NO_OFFSET,
-                          "ends after %llu decompressed bytes, %llu more are needed",
-                          (unsigned long long)c->nbytes,
-                          (unsigned long long)(offset + nbytes - c->nbytes));
-    for (size_t n; nbytes > 0; bytes += n, offset += n, nbytes -= n) {
-        n = copy_kept(c, bytes, nbytes, offset);
-        if (n > 0)
-            continue;
-        UZ_TRY(go_to(c, offset, err));
-        UZ_TRY(uz_zst_read(c->zst, bytes, nbytes, &n, err));
-        if (n < nbytes)
-            return fail_changed(c, err);
-    }
-    return UZ_OK;
+    UZ_TRY(read_packed(c, buf, nbytes, offset, &n, err));
+    if (n == nbytes)
+        return UZ_OK;
+    uint64_t all = c->has_size ? c->nbytes : uz_zst_pos(c->zst);
+    return uz_fail_at(err, UZ_CORRUPT, c->path, UZ_NO_OFFSET,
+                      "ends after %llu decompressed bytes, %llu more are needed",
+                      (unsigned long long)all, (unsigned long long)(offset + nbytes - all));
 }
 
 int uz_content_read_some(struct uz_content *c, void *buf, size_t nbytes, uint64_t offset, size_t *n,
                          struct uz_error *err)
 {
+    if (c->zst)
+        return read_packed(c, buf, nbytes, offset, n, err);
     uint64_t left = offset < c->nbytes ? c->nbytes - offset : 0;
     *n = nbytes < left ? nbytes : (size_t)left;
     return uz_content_read(c, buf, *n, offset, err);
+}
+
+int uz_content_finish(struct uz_content *c, uint64_t offset, struct uz_error *err)
+{
+    uint8_t *block;
+    UZ_TRY(uz_alloc(&block, BLOCK_NBYTES, 1, err));
+    int rc = UZ_OK;
+    for (size_t n = BLOCK_NBYTES; rc == UZ_OK && n == BLOCK_NBYTES; offset += n)
+        rc = uz_content_read_some(c, block, BLOCK_NBYTES, offset, &n, err);
+    free(block);
+    return rc;
 }

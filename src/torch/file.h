@@ -23,6 +23,7 @@ struct uz_storage {
     uint64_t entry;  /* which stream of the file it is in (see torch/stream.h), if packed */
     enum uz_packing packing;
     bool big_endian;
+    uint64_t stream_nbytes; /* UZ_PACKED_ZSTD: memory that reading the file as a stream takes */
 };
 
 /* A storage as a pickle names it. */
@@ -49,8 +50,10 @@ struct uz_view {
 
 /*
  * Opens a file, recognises the container by its bytes (zip, that of PyTorch before 1.6, either of
- * them compressed whole with zstd), checks it, and reads its value graph. The caller closes it. One
- * thread at a time may use it. Errors name the file and the byte (of the content, decompressed).
+ * them compressed whole with zstd), checks it, and reads its value graph. What is compressed whole
+ * is decoded as far as that; damage behind is found by who reads it, to the end: see
+ * torch/stream.h. The caller closes it. One thread at a time may use it. Errors name the file and
+ * the byte (of the content, decompressed).
  */
 int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
                   struct uz_error *err);
@@ -70,6 +73,9 @@ const struct uz_seq *uz_torch_globals(const struct uz_torch_file *file);
 
 /* Name of the archive's root folder: the file's stem when it was saved. NULL: no zip archive. */
 const char *uz_torch_archive_root(const struct uz_torch_file *file);
+
+/* True if the file is compressed whole: it was read only as far as its value. */
+bool uz_torch_is_packed(const struct uz_torch_file *file);
 
 /* Path the file was opened by. */
 const char *uz_torch_path(const struct uz_torch_file *file);

@@ -9,9 +9,10 @@
 #include "base/cursor.h"
 #include "base/map.h"
 #include "torch/pickle.h"
+#include "torch/prefix.h"
 #include "torch/storage_class.h"
 
-enum { FIRST_PREFIX_NBYTES = 256 * 1024, COUNT_NBYTES = 8, PROTOCOL = 1001 };
+enum { COUNT_NBYTES = 8, PROTOCOL = 1001 };
 
 struct uz_legacy {
     struct uz_legacy_storage *storages;
@@ -70,43 +71,22 @@ static int read_pickles(struct uz_cursor *cur, const struct uz_limits *limits,
     return UZ_OK;
 }
 
-/* Tries the first nbytes of the content. */
-static int try_prefix(struct uz_content *content, size_t nbytes, const struct uz_limits *limits,
-                      struct uz_arena *arena, struct pickles *p, struct uz_error *err)
-{
-    uint8_t *bytes;
-    struct uz_cursor cur;
-    UZ_TRY(uz_alloc(&bytes, nbytes, 1, err));
-    int rc = uz_content_read(content, bytes, nbytes, 0, err);
-    uz_cursor_init(&cur, bytes, nbytes, uz_content_path(content), 0);
-    if (rc == UZ_OK)
-        rc = read_pickles(&cur, limits, arena, p, err);
-    free(bytes);
-    return rc;
-}
+/* The pickles while it is not known yet how many bytes they have. */
+struct attempt {
+    const struct uz_limits *limits;
+    struct uz_arena **arena;
+    struct pickles *p;
+};
 
-/*
- * Nothing tells where the pickles end but they themselves: what does not parse may only have been
- * cut, so twice as much is tried, up to what one pickle may have.
- */
-static int find_pickles(struct uz_content *content, const struct uz_limits *limits,
-                        struct uz_arena **arena, struct pickles *p, struct uz_error *err)
+static int try_prefix(void *cookie, struct uz_cursor *cur, struct uz_error *err)
 {
-    uint64_t all = uz_content_nbytes(content);
-    uint64_t most = all < limits->max_pickle_bytes ? all : limits->max_pickle_bytes;
-    for (uint64_t n = FIRST_PREFIX_NBYTES;; n *= 2) {
-        n = n < most ? n : most;
-        *p = (struct pickles){0};
-        *arena = uz_arena_new(limits->max_pickle_arena);
-        if (!*arena)
-            return uz_fail_nomem(err, 0);
-        int rc = try_prefix(content, (size_t)n, limits, *arena, p, err);
-        if (rc != UZ_CORRUPT || n == most)
-            return rc;
-        uz_pickle_lists_free(&p->lists);
-        uz_arena_free(*arena);
-        *arena = NULL;
-    }
+    struct attempt *attempt = cookie;
+    uz_pickle_lists_free(&attempt->p->lists);
+    uz_arena_free(*attempt->arena);
+    *attempt->p = (struct pickles){0};
+    *attempt->arena = uz_arena_new(attempt->limits->max_pickle_arena);
+    return *attempt->arena ? read_pickles(cur, attempt->limits, *attempt->arena, attempt->p, err)
+                           : uz_fail_nomem(err, 0);
 }
 
 /* ---- The storages ---- */
@@ -139,9 +119,9 @@ static int index_keys(struct uz_legacy *legacy, const struct uz_content *content
     return UZ_OK;
 }
 
-/* Element sizes of the storages, by what refers to them; 0: nothing does. */
-static int find_sizes(const struct uz_legacy *legacy, const struct uz_content *content,
-                      const struct uz_seq *ids, uint8_t *sizes, struct uz_error *err)
+/* What the value's persistent ids say of the storages; a storage of size 0 is in none of them. */
+static int find_sizes(struct uz_legacy *legacy, const struct uz_content *content,
+                      const struct uz_seq *ids, struct uz_error *err)
 {
     for (size_t i = 0; i < ids->n; i++) {
         const struct uz_seq *id = uz_node_list(ids->items[i]->u.persid);
@@ -151,38 +131,63 @@ static int find_sizes(const struct uz_legacy *legacy, const struct uz_content *c
             id->items[2]->kind != UZ_NODE_STR ||
             !uz_legacy_find(legacy, id->items[2]->u.text.data, id->items[2]->u.text.nbytes, &index))
             continue; /* whoever needs this storage says what is wrong with it */
+        struct uz_legacy_storage *storage = &legacy->storages[index];
         size_t size = uz_storage_class_size(id->items[1], &known);
-        if (known && sizes[index] && sizes[index] != size)
+        if (known && storage->itemsize && storage->itemsize != size)
             return uz_fail_at(err, UZ_UNSUPPORTED, uz_content_path(content), ids->items[i]->offset,
                               "one storage is referred to as elements of different sizes");
-        if (known)
-            sizes[index] = (uint8_t)size;
+        if (known && uz_node_u64(id->items[4], &storage->numel))
+            storage->itemsize = size;
     }
     return UZ_OK;
 }
 
-static int place_storages(struct uz_legacy *legacy, struct uz_content *content, uint64_t pos,
-                          const uint8_t *sizes, struct uz_error *err)
+static int read_count(const struct uz_legacy_storage *storage, struct uz_content *content,
+                      uint64_t *count, struct uz_error *err)
 {
-    for (size_t i = 0; i < legacy->n; i++) {
-        struct uz_legacy_storage *storage = &legacy->storages[i];
-        uint8_t bytes[COUNT_NBYTES];
-        uint64_t count = 0, left;
-        UZ_TRY(uz_content_read(content, bytes, sizeof bytes, pos, err));
-        for (size_t k = sizeof bytes; k-- > 0;)
-            count = count << 8 | bytes[k];
-        if (!sizes[i])
-            return uz_fail_at(err, UZ_UNSUPPORTED, uz_content_path(content), pos,
-                              "a storage of an unknown class: where the next one begins cannot be "
-                              "told");
-        storage->offset = pos + COUNT_NBYTES;
-        left = uz_content_nbytes(content) - storage->offset;
-        if (!uz_mul_u64(count, sizes[i], &storage->nbytes) || storage->nbytes > left)
-            return uz_fail_at(err, UZ_CORRUPT, uz_content_path(content), pos,
-                              "a storage of %" PRIu64 " elements leaves the file: it was cut short",
-                              count);
-        pos = storage->offset + storage->nbytes;
+    uint8_t bytes[COUNT_NBYTES];
+    UZ_TRY(uz_content_read(content, bytes, sizeof bytes, storage->offset - COUNT_NBYTES, err));
+    *count = 0;
+    for (size_t k = sizeof bytes; k-- > 0;)
+        *count = *count << 8 | bytes[k];
+    return UZ_OK;
+}
+
+int uz_legacy_check_count(const struct uz_legacy_storage *storage, struct uz_content *content,
+                          struct uz_error *err)
+{
+    uint64_t count;
+    UZ_TRY(read_count(storage, content, &count, err));
+    if (count != storage->numel)
+        return uz_fail_at(err, UZ_CORRUPT, uz_content_path(content), storage->offset - COUNT_NBYTES,
+                          "a storage of %" PRIu64 " elements, of which the value says that it has "
+                          "%" PRIu64,
+                          count, storage->numel);
+    return UZ_OK;
+}
+
+/*
+ * Gives the storage its place, behind a number of elements at `pos`. That is read at once, unless
+ * the file is compressed whole: then whoever goes through it compares the numbers.
+ */
+static int place_storage(struct uz_legacy_storage *storage, struct uz_content *content,
+                         uint64_t pos, struct uz_error *err)
+{
+    uint64_t count = storage->numel, all = INT64_MAX;
+    if (!storage->itemsize)
+        return uz_fail_at(err, UZ_UNSUPPORTED, uz_content_path(content), pos,
+                          "a storage of an unknown class: where the next one begins cannot be "
+                          "told");
+    storage->offset = pos + COUNT_NBYTES;
+    if (!uz_content_is_packed(content)) {
+        UZ_TRY(uz_content_size(content, &all, err));
+        UZ_TRY(read_count(storage, content, &count, err));
     }
+    if (!uz_mul_u64(count, storage->itemsize, &storage->nbytes) || storage->offset > all ||
+        storage->nbytes > all - storage->offset)
+        return uz_fail_at(err, UZ_CORRUPT, uz_content_path(content), pos,
+                          "a storage of %" PRIu64 " elements leaves the file: it was cut short",
+                          count);
     return UZ_OK;
 }
 
@@ -190,14 +195,14 @@ static int find_storages(struct uz_legacy *legacy, struct uz_content *content,
                          const struct pickles *p, const struct uz_limits *limits,
                          struct uz_error *err)
 {
-    uint8_t *sizes;
+    uint64_t pos = p->nbytes;
     UZ_TRY(index_keys(legacy, content, p->keys, limits, err));
-    UZ_TRY(uz_alloc(&sizes, legacy->n, 1, err));
-    int rc = find_sizes(legacy, content, &p->lists.ids, sizes, err);
-    if (rc == UZ_OK)
-        rc = place_storages(legacy, content, p->nbytes, sizes, err);
-    free(sizes);
-    return rc;
+    UZ_TRY(find_sizes(legacy, content, &p->lists.ids, err));
+    for (size_t i = 0; i < legacy->n; i++) {
+        UZ_TRY(place_storage(&legacy->storages[i], content, pos, err));
+        pos = legacy->storages[i].offset + legacy->storages[i].nbytes;
+    }
+    return UZ_OK;
 }
 
 int uz_legacy_open(struct uz_legacy **out, struct uz_content *content,
@@ -206,10 +211,13 @@ int uz_legacy_open(struct uz_legacy **out, struct uz_content *content,
 {
     struct uz_legacy *legacy;
     struct pickles p = {0};
+    struct attempt attempt = {limits, arena, &p};
+    *arena = NULL;
     UZ_TRY(uz_alloc(&legacy, 1, sizeof *legacy, err));
     legacy->by_key = uz_map_new();
-    int rc = legacy->by_key ? find_pickles(content, limits, arena, &p, err)
-                            : uz_fail_nomem(err, sizeof(void *));
+    int rc = legacy->by_key
+                 ? uz_read_prefix(content, 0, limits->max_pickle_bytes, try_prefix, &attempt, err)
+                 : uz_fail_nomem(err, sizeof(void *));
     if (rc == UZ_OK)
         rc = find_storages(legacy, content, &p, limits, err);
     legacy->globals = p.lists.globals;

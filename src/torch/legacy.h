@@ -23,15 +23,17 @@ struct uz_legacy;
 
 struct uz_legacy_storage {
     uint64_t offset, nbytes; /* of its elements, in the content */
+    uint64_t numel;          /* as the value says */
+    size_t itemsize;
 };
 
 /* True if the first bytes of a file are the container's pickled magic number. */
 bool uz_legacy_is_magic(const uint8_t *head, size_t nbytes);
 
 /*
- * Reads the pickles and finds all storages: no data but the numbers of elements is read. Gives the
- * value and the arena that holds it (free it after uz_legacy_close). Borrows the content while it
- * runs.
+ * Reads the pickles and finds all storages: no data but the numbers of elements is read (of a file
+ * compressed whole not even these: see uz_legacy_check_count). Gives the value and the arena that
+ * holds it (free it after uz_legacy_close, after failures too). Borrows the content while it runs.
  */
 int uz_legacy_open(struct uz_legacy **out, struct uz_content *content,
                    const struct uz_limits *limits, struct uz_arena **arena,
@@ -47,6 +49,10 @@ size_t uz_legacy_count(const struct uz_legacy *legacy);
 
 /* Storage number `index`, in the order of the file. */
 const struct uz_legacy_storage *uz_legacy_storage(const struct uz_legacy *legacy, size_t index);
+
+/* Holds the number of elements before a storage against what the value says. */
+int uz_legacy_check_count(const struct uz_legacy_storage *storage, struct uz_content *content,
+                          struct uz_error *err);
 
 /* True and the number of the storage that has this key. */
 bool uz_legacy_find(const struct uz_legacy *legacy, const char *key, size_t key_nbytes,

@@ -74,6 +74,8 @@ int uz_torch_read(struct uz_torch_file *file, const struct uz_storage *storage, 
 {
     if (file->zip)
         return uz_zip_read_at(file->zip, storage->entry, first, buf, nbytes, err);
+    if (file->forward)
+        return uz_forward_read(file->forward, storage->entry, first, buf, nbytes, err);
     const struct uz_legacy_storage *old = uz_legacy_storage(file->legacy, storage->entry);
     if (first > old->nbytes || nbytes > old->nbytes - first)
         return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), old->offset,

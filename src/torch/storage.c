@@ -55,6 +55,35 @@ static int place_old_storage(struct uz_torch_file *file, const struct site *site
         .nbytes = nbytes,
         .entry = index,
         .packing = packed ? UZ_PACKED_ZSTD : UZ_PACKED_STORED,
+        .stream_nbytes = packed ? uz_torch_stream_memory(file) : 0,
+    };
+    return UZ_OK;
+}
+
+/* The storage of an archive that is compressed whole. */
+static int place_forward(struct uz_torch_file *file, const struct site *site,
+                         const struct uz_node *key, uint64_t nbytes, struct uz_storage *storage,
+                         struct uz_error *err)
+{
+    char kind[300];
+    uint64_t index, known;
+    if (key->kind != UZ_NODE_STR ||
+        !uz_forward_find(file->forward, key->u.text.data, key->u.text.nbytes, &index, &known))
+        return fail_tensor(file, site->node, site->what, UZ_CORRUPT, err,
+                           "%s stands where the key of its storage must",
+                           uz_node_describe(key, kind, sizeof kind));
+    if (known != nbytes)
+        return fail_tensor(file, site->node, site->what, UZ_CORRUPT, err,
+                           "its storage needs %" PRIu64 " bytes, for another tensor it has "
+                           "%" PRIu64,
+                           nbytes, known);
+    *storage = (struct uz_storage){
+        .key = index,
+        .nbytes = nbytes,
+        .entry = index,
+        .packing = UZ_PACKED_ZSTD,
+        .big_endian = file->big_endian,
+        .stream_nbytes = uz_torch_stream_memory(file),
     };
     return UZ_OK;
 }
@@ -111,6 +140,7 @@ static int place_storage(struct uz_torch_file *file, const struct site *site, ui
                    : entry.deflated ? UZ_PACKED_DEFLATE
                                     : UZ_PACKED_STORED,
         .big_endian = file->big_endian,
+        .stream_nbytes = packed ? uz_torch_stream_memory(file) : 0,
     };
     return UZ_OK;
 }
@@ -175,6 +205,8 @@ int uz_torch_storage(struct uz_torch_file *file, const struct uz_node *node, con
     UZ_TRY(read_part(file, &site, id, ref, err));
     if (file->legacy)
         return place_old_storage(file, &site, id->items[2], nbytes, &ref->storage, err);
+    if (file->forward)
+        return place_forward(file, &site, id->items[2], nbytes, &ref->storage, err);
     UZ_TRY(find_entry(file, &site, id->items[2], &index, err));
     return place_storage(file, &site, index, nbytes, &ref->storage, err);
 }

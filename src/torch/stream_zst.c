@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The storages of a file compressed whole, in the order in which they lie in it. Opening decodes
- * the file once, which proves it; reading decodes it once more.
+ * The storages of a file compressed whole, in the order in which they lie in it. The file is
+ * decoded once, but for archives that are not in PyTorch's order: once more to find the directory,
+ * and again from the beginning.
  */
 #include <stdlib.h>
 #include <string.h>
+
+#include <libdeflate.h>
 
 #include "torch/file_impl.h"
 #include "torch/stream_impl.h"
@@ -15,10 +18,13 @@ struct item {
 
 struct uz_stream_zst {
     struct uz_torch_file *file;
-    struct item *items; /* ascending by offset */
+    struct item *items; /* ascending by offset; none if the archive is read forwards */
     size_t n, cap;
-    size_t next;  /* item that comes after the current one */
-    uint64_t pos; /* in the current item */
+    size_t next;         /* item that comes after the current one */
+    struct item current; /* nothing before the first */
+    uint64_t pos;        /* in the current item */
+    uint32_t crc;        /* of its first crc_nbytes, all of which were read */
+    uint64_t crc_nbytes;
 };
 
 static int add(struct uz_stream_zst *stream, uint64_t entry, uint64_t offset, uint64_t nbytes,
@@ -79,8 +85,10 @@ int uz_stream_zst_open(struct uz_stream_zst **out, const char *path, const struc
     int rc = uz_torch_open(&stream->file, path, limits, err);
     if (rc == UZ_OK && !uz_content_is_packed(stream->file->content))
         rc = uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET, "it changed while it was read");
-    if (rc == UZ_OK)
-        rc = stream->file->zip ? list_entries(stream, err) : list_old_storages(stream, err);
+    if (rc == UZ_OK && stream->file->zip)
+        rc = list_entries(stream, err);
+    if (rc == UZ_OK && stream->file->legacy)
+        rc = list_old_storages(stream, err);
     if (rc < 0) {
         uz_stream_zst_close(stream);
         return rc;
@@ -100,36 +108,72 @@ void uz_stream_zst_close(struct uz_stream_zst *stream)
     free(stream);
 }
 
+/* Holds the storage that was read against the CRC-32 that follows it, if all of it was read. */
+static int check_crc(const struct uz_stream_zst *stream, uint32_t crc, struct uz_error *err)
+{
+    if (crc == 0 || stream->crc_nbytes < stream->current.nbytes || crc == stream->crc)
+        return UZ_OK;
+    return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(stream->file), stream->current.offset,
+                      "the bytes of a storage do not match their CRC-32: the file was damaged");
+}
+
+static int next_forward(struct uz_stream_zst *stream, bool *found, struct uz_error *err)
+{
+    struct uz_forward_storage storage;
+    UZ_TRY(uz_forward_next(stream->file->forward, &storage, found, err));
+    UZ_TRY(check_crc(stream, storage.crc_before, err));
+    stream->current = (struct item){storage.index, storage.offset, storage.nbytes};
+    return UZ_OK;
+}
+
+static int next_listed(struct uz_stream_zst *stream, bool *found, struct uz_error *err)
+{
+    const struct uz_legacy *legacy = stream->file->legacy;
+    struct uz_content *content = stream->file->content;
+    *found = stream->next < stream->n;
+    if (!*found) {
+        uint64_t end = stream->current.offset + stream->current.nbytes;
+        return legacy ? uz_content_finish(content, end, err) : UZ_OK;
+    }
+    stream->current = stream->items[stream->next++];
+    return legacy ? uz_legacy_check_count(uz_legacy_storage(legacy, stream->current.entry), content,
+                                          err)
+                  : UZ_OK;
+}
+
 int uz_stream_zst_next(struct uz_stream_zst *stream, uint64_t *entry, uint64_t *nbytes, bool *found,
                        struct uz_error *err)
 {
-    (void)err;
-    stream->pos = 0;
-    *found = stream->next < stream->n;
-    if (!*found)
-        return UZ_OK;
-    *entry = stream->items[stream->next].entry;
-    *nbytes = stream->items[stream->next++].nbytes;
+    UZ_TRY(stream->file->forward ? next_forward(stream, found, err)
+                                 : next_listed(stream, found, err));
+    stream->pos = stream->crc_nbytes = 0;
+    stream->crc = 0;
+    *entry = stream->current.entry;
+    *nbytes = stream->current.nbytes;
     return UZ_OK;
 }
 
 /* Moves on by nbytes of the current item, of which *at is the place in the content. */
 static int take(struct uz_stream_zst *stream, uint64_t nbytes, uint64_t *at, struct uz_error *err)
 {
-    const struct item *item = stream->next ? &stream->items[stream->next - 1] : NULL;
-    if (!item || nbytes > item->nbytes - stream->pos)
+    if (nbytes > stream->current.nbytes - stream->pos)
         return uz_fail_at(err, UZ_CORRUPT, uz_torch_path(stream->file), UZ_NO_OFFSET,
                           "a storage is shorter than its tensors say");
-    *at = item->offset + stream->pos;
+    *at = stream->current.offset + stream->pos;
     stream->pos += nbytes;
     return UZ_OK;
 }
 
 int uz_stream_zst_read(struct uz_stream_zst *stream, void *buf, size_t nbytes, struct uz_error *err)
 {
-    uint64_t at;
+    uint64_t at, pos = stream->pos;
     UZ_TRY(take(stream, nbytes, &at, err));
-    return uz_content_read(stream->file->content, buf, nbytes, at, err);
+    UZ_TRY(uz_content_read(stream->file->content, buf, nbytes, at, err));
+    if (pos == stream->crc_nbytes) {
+        stream->crc = libdeflate_crc32(stream->crc, buf, nbytes);
+        stream->crc_nbytes += nbytes;
+    }
+    return UZ_OK;
 }
 
 int uz_stream_zst_skip(struct uz_stream_zst *stream, uint64_t nbytes, struct uz_error *err)

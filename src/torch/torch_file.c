@@ -5,11 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libdeflate.h>
+
 #include "base/file.h"
 #include "torch/file_impl.h"
 #include "torch/pickle.h"
+#include "torch/prefix.h"
 
-enum { HEAD_NBYTES = 64, MAX_BYTEORDER_NBYTES = 64 };
+enum {
+    HEAD_NBYTES = 64,
+    MAX_BYTEORDER_NBYTES = 64,
+    STORAGE_NBYTES = 256, /* of tables, for each storage of an open file */
+};
 
 /* The one folder at the top of the archive that holds a data.pkl, and that entry. */
 static int find_root(struct uz_torch_file *file, uint64_t *pickle_index, struct uz_error *err)
@@ -52,6 +59,17 @@ static int find_in_root(const struct uz_torch_file *file, const char *name, bool
     return UZ_OK;
 }
 
+static int set_byteorder(struct uz_torch_file *file, const char *text, uint64_t nbytes,
+                         struct uz_error *err)
+{
+    bool little = nbytes == 6 && memcmp(text, "little", 6) == 0;
+    file->big_endian = nbytes == 3 && memcmp(text, "big", 3) == 0;
+    if (!little && !file->big_endian)
+        return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), UZ_NO_OFFSET,
+                          "its byteorder is neither 'little' nor 'big'");
+    return UZ_OK;
+}
+
 /* `byteorder` came with PyTorch 2.1; files without it are little-endian. */
 static int read_byteorder(struct uz_torch_file *file, struct uz_error *err)
 {
@@ -62,13 +80,9 @@ static int read_byteorder(struct uz_torch_file *file, struct uz_error *err)
     if (!found)
         return UZ_OK;
     UZ_TRY(uz_zip_read(file->zip, index, MAX_BYTEORDER_NBYTES, &text, &nbytes, err));
-    bool little = nbytes == 6 && memcmp(text, "little", 6) == 0;
-    file->big_endian = nbytes == 3 && memcmp(text, "big", 3) == 0;
+    int rc = set_byteorder(file, (const char *)text, nbytes, err);
     free(text);
-    if (!little && !file->big_endian)
-        return uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), UZ_NO_OFFSET,
-                          "its byteorder is neither 'little' nor 'big'");
-    return UZ_OK;
+    return rc;
 }
 
 static int refuse_torchscript(const struct uz_torch_file *file, struct uz_error *err)
@@ -93,6 +107,7 @@ static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_err
     if (!entry.deflated)
         UZ_TRY(uz_zip_offset(file->zip, index, &file->pickle_offset, err));
     UZ_TRY(uz_zip_read(file->zip, index, file->limits.max_pickle_bytes, &data, &nbytes, err));
+    file->pickle_nbytes = nbytes;
     uz_cursor_init(&cur, data, nbytes, uz_content_path(file->content), file->pickle_offset);
     int rc = uz_pickle_read_lists(&cur, &file->limits, file->arena, &file->root, &file->lists, err);
     if (rc == UZ_OK && uz_cursor_left(&cur) > 0)
@@ -118,6 +133,69 @@ static int open_zip(struct uz_torch_file *file, struct uz_error *err)
     return read_pickle(file, pickle_index, err);
 }
 
+/* ---- An archive that is compressed whole: without its directory ---- */
+
+/* data.pkl while it is not known yet how many bytes it has. */
+struct attempt {
+    struct uz_torch_file *file;
+    struct uz_forward_value *value;
+};
+
+static void forget_value(struct uz_torch_file *file)
+{
+    uz_pickle_lists_free(&file->lists);
+    uz_arena_free(file->arena);
+    file->lists = (struct uz_pickle_lists){0};
+    file->arena = NULL;
+    file->root = NULL;
+}
+
+static int try_value(void *cookie, struct uz_cursor *cur, struct uz_error *err)
+{
+    const struct attempt *attempt = cookie;
+    struct uz_torch_file *file = attempt->file;
+    forget_value(file);
+    file->arena = uz_arena_new(file->limits.max_pickle_arena);
+    if (!file->arena)
+        return uz_fail_nomem(err, 0);
+    UZ_TRY(uz_pickle_read_lists(cur, &file->limits, file->arena, &file->root, &file->lists, err));
+    attempt->value->nbytes = cur->pos;
+    attempt->value->crc = libdeflate_crc32(0, cur->data, (size_t)cur->pos);
+    return UZ_OK;
+}
+
+static int begin_forward(struct uz_torch_file *file, bool *known, struct uz_error *err)
+{
+    struct uz_forward_value value = {.nbytes = 0};
+    struct attempt attempt = {file, &value};
+    file->pickle_offset = uz_forward_pickle(file->forward);
+    UZ_TRY(uz_read_prefix(file->content, file->pickle_offset, file->limits.max_pickle_bytes,
+                          try_value, &attempt, err));
+    value.ids = &file->lists.ids;
+    file->pickle_nbytes = value.nbytes;
+    UZ_TRY(uz_forward_begin(file->forward, &value, known, err));
+    const char *order = uz_forward_byteorder(file->forward);
+    return *known && *order ? set_byteorder(file, order, strlen(order), err) : UZ_OK;
+}
+
+/* Sets file->forward if the archive can be read without its directory. */
+static int open_forward(struct uz_torch_file *file, struct uz_error *err)
+{
+    bool known = false;
+    UZ_TRY(uz_forward_open(&file->forward, file->content, &file->limits, err));
+    if (!file->forward)
+        return UZ_OK;
+    UZ_TRY(begin_forward(file, &known, err));
+    if (known) {
+        file->archive_root = strdup(uz_forward_root(file->forward));
+        return file->archive_root ? UZ_OK : uz_fail_nomem(err, 0);
+    }
+    uz_forward_close(file->forward);
+    file->forward = NULL;
+    forget_value(file);
+    return UZ_OK;
+}
+
 /* Names the container by its first bytes. */
 static int open_container(struct uz_torch_file *file, struct uz_error *err)
 {
@@ -128,8 +206,11 @@ static int open_container(struct uz_torch_file *file, struct uz_error *err)
     UZ_TRY(uz_content_read_some(file->content, head, sizeof head, 0, &nbytes, err));
     if (nbytes == 0)
         return uz_fail_at(err, UZ_CORRUPT, path, UZ_NO_OFFSET, "the file is empty");
-    if (nbytes >= sizeof zip_magic && memcmp(head, zip_magic, sizeof zip_magic) == 0)
-        return open_zip(file, err);
+    if (nbytes >= sizeof zip_magic && memcmp(head, zip_magic, sizeof zip_magic) == 0) {
+        if (uz_content_is_packed(file->content))
+            UZ_TRY(open_forward(file, err));
+        return file->forward ? UZ_OK : open_zip(file, err);
+    }
     if (uz_legacy_is_magic(head, nbytes))
         return uz_legacy_open(&file->legacy, file->content, &file->limits, &file->arena,
                               &file->root, err);
@@ -160,12 +241,22 @@ void uz_torch_close(struct uz_torch_file *file)
     if (!file)
         return;
     uz_zip_close(file->zip);
+    uz_forward_close(file->forward);
     uz_legacy_close(file->legacy);
-    uz_pickle_lists_free(&file->lists);
-    uz_arena_free(file->arena);
+    forget_value(file);
     uz_content_close(file->content);
     free(file->archive_root);
     free(file);
+}
+
+/*
+ * Beside what the content takes: the nodes, the bytes of the pickle while it is read (at most twice
+ * as many), and what is kept of each storage and entry.
+ */
+uint64_t uz_torch_stream_memory(const struct uz_torch_file *file)
+{
+    return uz_content_memory(file->content) + uz_arena_used(file->arena) + 2 * file->pickle_nbytes +
+           (uint64_t)file->lists.ids.n * STORAGE_NBYTES;
 }
 
 const struct uz_node *uz_torch_root(const struct uz_torch_file *file)
@@ -181,6 +272,11 @@ const struct uz_seq *uz_torch_globals(const struct uz_torch_file *file)
 const char *uz_torch_archive_root(const struct uz_torch_file *file)
 {
     return file->archive_root;
+}
+
+bool uz_torch_is_packed(const struct uz_torch_file *file)
+{
+    return uz_content_is_packed(file->content);
 }
 
 const char *uz_torch_path(const struct uz_torch_file *file)

@@ -121,9 +121,10 @@ int uz_zip_open(struct uz_zip **out, struct uz_content *content, const struct uz
 {
     struct uz_zip *zip;
     UZ_TRY(uz_alloc(&zip, 1, sizeof *zip, err));
-    uz_zip_source_init(&zip->source, content);
     zip->path = uz_content_path(content);
-    int rc = open_archive(zip, err);
+    int rc = uz_zip_source_init(&zip->source, content, err);
+    if (rc == UZ_OK)
+        rc = open_archive(zip, err);
     if (rc == UZ_OK)
         rc = index_names(zip, limits, err);
     if (rc < 0) {

@@ -103,13 +103,13 @@ static zip_int64_t source(void *cookie, void *data, zip_uint64_t nbytes, zip_sou
     }
 }
 
-void uz_zip_source_init(struct uz_zip_source *src, struct uz_content *content)
+int uz_zip_source_init(struct uz_zip_source *src, struct uz_content *content, struct uz_error *err)
 {
     memset(src, 0, sizeof *src);
     src->content = content;
-    src->file_nbytes = uz_content_nbytes(content);
     src->budget = UINT64_MAX;
     zip_error_init(&src->error);
+    return uz_content_size(content, &src->file_nbytes, err);
 }
 
 zip_source_t *uz_zip_source_new(struct uz_zip_source *src, zip_error_t *error)

@@ -26,7 +26,7 @@ struct uz_zip_source {
     uint8_t window[UZ_ZIP_WINDOW_NBYTES];
 };
 
-void uz_zip_source_init(struct uz_zip_source *src, struct uz_content *content);
+int uz_zip_source_init(struct uz_zip_source *src, struct uz_content *content, struct uz_error *err);
 
 /* A source for zip_open_from_source; NULL without memory. */
 zip_source_t *uz_zip_source_new(struct uz_zip_source *src, zip_error_t *error);

@@ -22,6 +22,10 @@ static int take_places(struct uz_joiner *j, struct uz_error *err)
 {
     for (uint32_t mp = 0; mp < j->n_slices; mp++) {
         const struct uz_model *slice = j->sources->slices[mp];
+        if (slice->n_layers > 0)
+            return uz_fail(err, UZ_UNSUPPORTED,
+                           "Muon's momenta, which several data-parallel ranks keep whole, are not "
+                           "read under model parallelism; the weights and other states are");
         uint32_t first_file = (uint32_t)j->model->n_files, index;
         for (size_t i = 0; i < slice->n_files; i++)
             UZ_TRY(uz_model_add_file(j->model, slice->files[i], &index, err));

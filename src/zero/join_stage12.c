@@ -5,23 +5,9 @@
 
 #include "layout/linkage.h"
 #include "layout/split.h"
-#include "zero/join.h"
+#include "zero/join_flat.h"
 #include "zero/optim_state.h"
 #include "zero/source.h"
-
-/* One group while it is joined: one flat buffer, or with experts one of each expert-parallel rank.
- */
-struct group {
-    size_t index;
-    size_t first_param;
-    struct uz_expert_ranks split;
-    uint64_t n_parts; /* partitions that a buffer is cut into */
-    uint64_t n_params;
-    const uint64_t *numels;
-    uint64_t *offsets;  /* of the parameters in the flat buffer */
-    uint64_t total;     /* elements of the flat buffer without the padding at its end */
-    uint64_t part_size; /* elements of every partition, padding included */
-};
 
 static int mismatch(const struct uz_model *model, const struct uz_ranks *ranks, uint64_t rank,
                     struct uz_error *err, const char *message)
@@ -35,7 +21,7 @@ static int mismatch(const struct uz_model *model, const struct uz_ranks *ranks, 
  * parameters; check_partition holds each rank's padding against that. Where no paddings are
  * recorded, DeepSpeed's rule gives the size: the flat buffer is padded to a multiple of 2 * dp.
  */
-static int find_part_size(struct group *group, const struct uz_model *model,
+static int find_part_size(struct uz_flat_group *group, const struct uz_model *model,
                           const struct uz_ranks *ranks, struct uz_error *err)
 {
     uint64_t by_rule = uz_partition_size(group->total, group->n_parts);
@@ -63,7 +49,7 @@ static bool fits_books(const struct uz_optim_group *part, struct uz_partition_bo
 }
 
 /* A partition is stored without the padding at its end, as one of the ways to book it tells. */
-static int check_partition(const struct group *group, const struct uz_model *model,
+static int check_partition(const struct uz_flat_group *group, const struct uz_model *model,
                            const struct uz_ranks *ranks, uint64_t rank, struct uz_error *err)
 {
     const struct uz_optim_group *part = &ranks->shards[rank].groups[group->index];
@@ -86,8 +72,7 @@ static int check_partition(const struct group *group, const struct uz_model *mod
                       (unsigned long long)books.padding);
 }
 
-/* Index of the first parameter that ends after element `start` of the flat buffer. */
-static uint64_t first_param_after(const struct group *group, uint64_t start)
+uint64_t uz_first_param_after(const struct uz_flat_group *group, uint64_t start)
 {
     uint64_t low = 0, high = group->n_params;
     while (low < high) {
@@ -104,7 +89,7 @@ static uint64_t first_param_after(const struct group *group, uint64_t start)
  * The pieces that a rank's partition, or one of its states, gives to the group's parameters, whose
  * tensors begin at first_tensor.
  */
-static int add_rank(const struct group *group, struct uz_model *model,
+static int add_rank(const struct uz_flat_group *group, struct uz_model *model,
                     const struct uz_params *params, const struct uz_ranks *ranks, uint64_t rank,
                     const struct uz_flat_view *view, uint32_t state, uint32_t first_tensor,
                     struct uz_error *err)
@@ -119,7 +104,7 @@ static int add_rank(const struct group *group, struct uz_model *model,
     struct uz_partition what = {
         .rank = (uint32_t)rank, .group = (uint32_t)group->index, .state = state, .start = start};
     UZ_TRY(uz_source_add_partition(model, ranks->optim_files[rank], view, what, &place, err));
-    for (uint64_t p = first_param_after(group, start);
+    for (uint64_t p = uz_first_param_after(group, start);
          p < group->n_params && group->offsets[p] < start + size; p++) {
         struct uz_hp_fragment fragment;
         if (!uz_hp_fragment(group->offsets[p], group->numels[p], start, size, &fragment))
@@ -136,7 +121,7 @@ static int add_rank(const struct group *group, struct uz_model *model,
     return UZ_OK;
 }
 
-static int check_same_layout(const struct group *group, const struct uz_model *model,
+static int check_same_layout(const struct uz_flat_group *group, const struct uz_model *model,
                              const struct uz_ranks *ranks, uint64_t rank, struct uz_error *err)
 {
     const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
@@ -154,15 +139,19 @@ static int check_same_layout(const struct group *group, const struct uz_model *m
 }
 
 /* Adds one state of the group's parameters, which rank 0 has. */
-static int join_state(const struct group *group, struct uz_model *model,
+static int join_state(const struct uz_flat_group *group, struct uz_model *model,
                       const struct uz_params *params, const struct uz_ranks *ranks,
                       const struct uz_optim_state *state, struct uz_error *err)
 {
     uint32_t number, first_tensor = (uint32_t)model->n_tensors, made;
+    bool whole;
     const uint32_t *tensors = &params->group_tensor[group->index];
     UZ_TRY(uz_model_add_state(model, state->name, strlen(state->name), &number, err));
     for (uint32_t tensor = tensors[0]; tensor < tensors[1]; tensor++)
         UZ_TRY(uz_model_add_state_tensor(model, tensor, number, state->view.dtype, &made, err));
+    UZ_TRY(uz_muon_is_whole(group, model, ranks, state, &whole, err));
+    if (whole)
+        return uz_muon_join(group, model, params, ranks, state, first_tensor, err);
     for (uint64_t rank = 0; rank < ranks->world; rank++) {
         const struct uz_flat_view *view;
         UZ_TRY(uz_ranks_state(ranks, model, rank, group->index, state, &view, err));
@@ -171,7 +160,7 @@ static int join_state(const struct group *group, struct uz_model *model,
     return UZ_OK;
 }
 
-static int join_states(const struct group *group, struct uz_model *model,
+static int join_states(const struct uz_flat_group *group, struct uz_model *model,
                        const struct uz_params *params, const struct uz_ranks *ranks,
                        struct uz_error *err)
 {
@@ -184,8 +173,9 @@ static int join_states(const struct group *group, struct uz_model *model,
     return UZ_OK;
 }
 
-static int join_group(struct group *group, struct uz_model *model, const struct uz_params *params,
-                      const struct uz_ranks *ranks, struct uz_error *err)
+static int join_group(struct uz_flat_group *group, struct uz_model *model,
+                      const struct uz_params *params, const struct uz_ranks *ranks,
+                      struct uz_error *err)
 {
     const struct uz_optim_group *first = &ranks->shards[0].groups[group->index];
     UZ_TRY(uz_flat_group_offsets(group->n_params, group->numels, first->alignment, group->offsets,
@@ -208,7 +198,7 @@ int uz_join_stage12(struct uz_model *model, const struct uz_params *params,
                     const struct uz_ranks *ranks, struct uz_error *err)
 {
     for (size_t g = 0; g < params->n_groups; g++) {
-        struct group group = {
+        struct uz_flat_group group = {
             .index = g,
             .first_param = params->group_first[g],
             .split = params->group_ranks[g],

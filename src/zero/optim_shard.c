@@ -341,14 +341,17 @@ static int add_state(const struct reader *r, const struct uz_dict *states, size_
                      uint64_t size, struct uz_optim_group *group, struct uz_error *err)
 {
     const struct uz_text *name = &states->pairs[index].key->u.text;
-    struct uz_view view;
+    struct uz_view view = {.ndim = 0};
     struct uz_optim_state *state;
     bool found;
     UZ_TRY(uz_state_read(r->file, states, index, r->request->state, &view, &found,
                          &r->shard->compressed, err));
-    if (!found || view.ndim != 1 || !view.contiguous ||
-        (view.numel != group->fp32.numel && view.numel != size))
+    bool fits = view.numel == group->fp32.numel || view.numel == size || group->is_muon;
+    if (!found || view.ndim != 1 || !view.contiguous || !fits) {
+        if (found && view.numel > 1 && r->request->state && !strcmp(r->request->state, "all"))
+            uz_printable(r->shard->misfit, sizeof r->shard->misfit, name->data, name->nbytes);
         return UZ_OK;
+    }
     UZ_TRY(UZ_APPEND(group->states, group->n_states, group->cap_states, &state, err));
     state->view = uz_flat_view_of(&view);
     state->name = strndup(name->data, name->nbytes);
@@ -362,8 +365,10 @@ static int read_states(const struct reader *r, const struct uz_node *base, struc
         struct uz_optim_group *group = &r->shard->groups[g];
         uint64_t size = group->fp32.numel;
         int64_t id = r->shard->stage == 3 ? -1 : uz_state_id(base, stored(r, g), 0);
-        if (r->shard->stage != 3)
+        if (r->shard->stage != 3) {
             UZ_TRY(partition_size(r, g, &size, err));
+            group->is_muon = uz_states_are_muon(base, stored(r, g));
+        }
         const struct uz_dict *states =
             uz_node_dict(uz_states_of(base, id >= 0 ? id : (int64_t)stored(r, g)));
         for (size_t i = 0; states && i < states->n; i++)

@@ -41,6 +41,7 @@ struct uz_optim_group {
     struct uz_flat_view fp32;
     struct uz_optim_state *states; /* all, if any was asked for */
     size_t n_states, cap_states;
+    bool is_muon; /* ZeRO 1 and 2: of Muon, whose states may have any size (join_flat.h) */
     uint64_t partition_count;
     bool has_part; /* the file tells (ds_zero_partition_groups) which part of the group it has */
     uint64_t part;
@@ -53,7 +54,8 @@ struct uz_optim_group {
 /* The record of one shard. */
 struct uz_optim_shard {
     const char *compressed; /* what compresses states that are left out; NULL: none are */
-    int stage;              /* 1, 2 or 3 */
+    char misfit[64]; /* a state that was asked for with "all" and has another size; "": none */
+    int stage;       /* 1, 2 or 3 */
     /*
      * Written by BF16_Optimizer (stage 1 with fp32 gradient accumulation), which records no stage
      * and stores every partition whole.

@@ -26,6 +26,15 @@ int64_t uz_state_id(const struct uz_node *optimizer, size_t group, size_t index)
     return id;
 }
 
+bool uz_states_are_muon(const struct uz_node *optimizer, size_t group)
+{
+    const struct uz_seq *groups = uz_node_list(uz_node_get(optimizer, "param_groups"));
+    int64_t use_muon = 0;
+    if (groups && group < groups->n)
+        uz_node_int(uz_node_get_small(groups->items[group], "use_muon"), &use_muon);
+    return use_muon != 0;
+}
+
 bool uz_state_is_wanted(const char *wanted, const char *key, size_t key_nbytes)
 {
     return wanted && (!strcmp(wanted, "all") ||

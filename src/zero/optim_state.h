@@ -32,6 +32,9 @@ int uz_state_read(struct uz_torch_file *file, const struct uz_dict *states, size
                   const char *wanted, struct uz_view *view, bool *found, const char **compressed,
                   struct uz_error *err);
 
+/* True if parameter group `group` is marked as one that Muon trains. */
+bool uz_states_are_muon(const struct uz_node *optimizer, size_t group);
+
 /* Says, once, that states were left out because of what compresses them. */
 int uz_warn_of_states(struct uz_notes *notes, const char *compressed, struct uz_error *err);
 

@@ -203,6 +203,11 @@ static int note_doubts(struct uz_reading *r, struct uz_error *err)
     const struct uz_optim_shard *first = &r->shards[0];
     if (first->compressed)
         UZ_TRY(uz_warn_of_states(r->notes, first->compressed, err));
+    if (*first->misfit)
+        UZ_TRY(uz_warn_of_data(r->notes, err,
+                               "the optimizer state %s is left out: it has not an element for each "
+                               "of the parameters'",
+                               first->misfit));
     for (uint64_t rank = 0; rank < r->world; rank++)
         for (size_t g = 0; g < r->shards[rank].n_groups; g++)
             if (r->shards[rank].groups[g].mapping == UZ_MAPPING_ROUND_ROBIN)

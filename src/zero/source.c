@@ -12,6 +12,7 @@ int uz_source_add_place(struct uz_model *model, uint32_t file, const struct uz_s
         .offset = storage->offset,
         .nbytes = storage->nbytes,
         .entry = storage->entry,
+        .stream_nbytes = storage->stream_nbytes,
     };
     return uz_model_add_place(model, &made, place, err);
 }

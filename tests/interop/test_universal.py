@@ -25,6 +25,7 @@ PEER_FAILS = {
     "good-ds0196-z1-fp16-w2-tied-2groups": "0-dim parameters",
     "good-states-8bit": "it wants exp_avg",
     "good-z1-bf16-w2-ada*": "it wants exp_avg",
+    "good-z2-bf16-w2-muon": "it wants exp_avg",
     "good-z2-bf16-w2-sgd*": "it wants exp_avg",
     "good-z3-bf16-w2-rmsprop": "it wants exp_avg",
     "good-z3-bf16-w2-before-first-step": "it wants exp_avg",

@@ -6,6 +6,7 @@ for source in "$FIXTURES"/good-*; do
     name=${source##*/}
     case $name in
     good-z0-* | good-stage0-* | good-states-*) continue ;; # refused, see refused.sh
+    good-z2-bf16-w2-muon) continue ;;                      # refused, see refused.sh
     esac
     "$UNZERO" universal -q --sync none "$source" uc 2>err || fail "$name: $(cat err)"
     consolidate -q --state all "$source" a.safetensors 2>err || fail "$name: $(cat err)"
