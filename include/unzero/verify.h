@@ -36,19 +36,29 @@ struct uz_finding {
     const char *advice; /**< what to do */
 };
 
+/** What a manifest, a file of digests of all files and tensors, is for; docs/manifest.md. */
+enum uz_manifest_mode {
+    UZ_MANIFEST_NONE,  /**< none */
+    UZ_MANIFEST_WRITE, /**< write one if there is no error; an existing file is replaced */
+    UZ_MANIFEST_CHECK, /**< tell what is not as it says */
+};
+
 /** What to look at; start from uz_verify_options_default. */
 struct uz_verify_options {
     struct uz_input_options input;
     bool data;               /**< read all bytes, too: checksums and values; default false */
     const char *scratch_dir; /**< for storages that are compressed; default "/tmp" */
+    enum uz_manifest_mode manifest_mode; /**< default UZ_MANIFEST_NONE */
+    const char *manifest;                /**< its path, if there is a mode */
 };
 
 /** What was looked at, and all that was found, sorted by severity, code and file. */
 struct uz_verify_report {
-    const char *tag;        /**< "" if the files are in no tag folder */
-    const char *dir;        /**< folder that was looked at */
-    const char *ds_version; /**< "" if not recorded */
-    int zero_stage;         /**< -1 if unknown */
+    enum uz_input_kind kind; /**< what the path is */
+    const char *tag;         /**< "" if the files are in no tag folder */
+    const char *dir;         /**< folder that was looked at */
+    const char *ds_version;  /**< "" if not recorded */
+    int zero_stage;          /**< -1 if unknown */
     uint64_t dp_world_size, mp_world_size;
     uint64_t n_files;     /**< that belong to the checkpoint */
     uint64_t file_nbytes; /**< of these */
@@ -58,6 +68,8 @@ struct uz_verify_report {
     /** With `data`: bytes that fit their checksums, elements that were looked at, and elements
      * that were compared with their low-precision copy. */
     uint64_t n_checked_nbytes, n_values, n_compared;
+    /** With a manifest: files and tensors that were written, or are as it says. */
+    uint64_t n_manifest_files, n_manifest_tensors;
     const struct uz_finding *findings;
     size_t n_findings;
     size_t n_by_severity[3];

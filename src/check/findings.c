@@ -127,7 +127,8 @@ bool uz_findings_whole(struct uz_findings *findings)
     pthread_mutex_lock(&findings->lock);
     for (size_t i = 0; i < findings->n && whole; i++)
         whole = strcmp(findings->items[i].code, table[UZ_FIND_NOT_CHECKED].code) != 0 &&
-                strcmp(findings->items[i].code, table[UZ_FIND_UNSUPPORTED].code) != 0;
+                strcmp(findings->items[i].code, table[UZ_FIND_UNSUPPORTED].code) != 0 &&
+                strcmp(findings->items[i].code, table[UZ_FIND_OTHER_DTYPE].code) != 0;
     pthread_mutex_unlock(&findings->lock);
     return whole;
 }

@@ -5,8 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/dir.h"
 #include "base/parallel.h"
+#include "check/manifest.h"
 #include "check/verify_run.h"
+#include "check/verify_universal.h"
+#include "check/verify_weights.h"
 #include "input/kind.h"
 
 struct uz_verification {
@@ -21,15 +25,29 @@ void uz_verify_options_default(struct uz_verify_options *options)
     options->scratch_dir = "/tmp";
 }
 
-/* What has no shards of ranks would look like a checkpoint that has lost them all. */
-static int refuse_universal(const struct uz_verify_run *run, const char *path, struct uz_error *err)
+/* What is wrong with a path that is nothing known, the listing of a checkpoint tells. */
+static enum uz_input_kind kind_of(const struct uz_verify_run *run, const char *path)
 {
     enum uz_input_kind kind;
-    if (uz_input_kind(path, run->options->input.tag, &kind, NULL) < 0 || kind != UZ_INPUT_UNIVERSAL)
-        return UZ_OK; /* what else is wrong with the path is a finding */
-    return uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET,
-                      "is a universal checkpoint, which verify does not look into; give the ZeRO "
-                      "checkpoint it was made from, or compare the two with unzero diff");
+    int rc = uz_input_kind(path, run->options->input.tag, &kind, NULL);
+    return rc < 0 && uz_is_dir(path) ? UZ_INPUT_ZERO : kind;
+}
+
+static bool is_checkpoint(const struct uz_verify_run *run)
+{
+    return run->kind == UZ_INPUT_ZERO || run->kind == UZ_INPUT_UNIVERSAL;
+}
+
+/* What is particular to each kind, when every file was read by itself. */
+static int hold_together(struct uz_verify_run *run, struct uz_error *err)
+{
+    if (!is_checkpoint(run))
+        return uz_verify_names(run, err);
+    UZ_TRY(uz_verify_agree(run, err));
+    if (run->kind == UZ_INPUT_UNIVERSAL)
+        return uz_verify_universal(run, err);
+    UZ_TRY(uz_verify_grid(run, err));
+    return uz_verify_linkage(run, err);
 }
 
 /* Nor has what FastPersist wrote shards that could be looked into. */
@@ -53,20 +71,38 @@ static int refuse_writer_parts(const struct uz_verify_run *run, const char *path
     return rc == UZ_UNSUPPORTED ? rc : UZ_OK;
 }
 
-static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
+/* The files one by one, then as a whole. */
+static int look_at_all(struct uz_verify_run *run, const char *path, struct uz_error *err)
 {
-    UZ_TRY(refuse_universal(run, path, err));
-    UZ_TRY(refuse_writer_parts(run, path, err));
-    UZ_TRY(uz_verify_list(run, path, err));
+    run->kind = kind_of(run, path);
+    if (is_checkpoint(run))
+        UZ_TRY(refuse_writer_parts(run, path, err));
+    UZ_TRY(is_checkpoint(run) ? uz_verify_list(run, path, err)
+                              : uz_verify_list_weights(run, path, err));
     if (run->n_records == 0)
         return UZ_OK;
     UZ_TRY(uz_verify_read(run, err));
-    UZ_TRY(uz_verify_agree(run, err));
-    UZ_TRY(uz_verify_grid(run, err));
-    UZ_TRY(uz_verify_linkage(run, err));
+    UZ_TRY(hold_together(run, err));
     if (!uz_findings_reach(&run->findings, UZ_SEVERITY_ERROR))
-        UZ_TRY(uz_verify_joined(run, err));
+        UZ_TRY(uz_verify_joined(run, path, err));
     return run->options->data ? uz_verify_data(run, err) : UZ_OK;
+}
+
+static int load_wanted(struct uz_verify_run *run, struct uz_error *err)
+{
+    const struct uz_verify_options *options = run->options;
+    if (options->manifest_mode != UZ_MANIFEST_CHECK)
+        return UZ_OK;
+    UZ_TRY(uz_alloc(&run->want, 1, sizeof *run->want, err));
+    return uz_manifest_load(run->want, options->manifest, &options->input.limits, err);
+}
+
+static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
+{
+    UZ_TRY(load_wanted(run, err));
+    UZ_TRY(look_at_all(run, path, err));
+    return run->options->manifest_mode == UZ_MANIFEST_NONE ? UZ_OK
+                                                           : uz_verify_manifest(run, path, err);
 }
 
 static void describe_files(const struct uz_verify_run *run, struct uz_verify_report *report)
@@ -83,20 +119,13 @@ static void describe_files(const struct uz_verify_run *run, struct uz_verify_rep
     report->n_files = run->n_records;
 }
 
-static bool lists_params(const struct uz_verify_run *run)
-{
-    for (uint32_t mp = 0; mp < run->n_mp; mp++)
-        if (run->mp_ranks[mp].is_known)
-            return true;
-    return false;
-}
-
 static void describe(struct uz_verification *v)
 {
     struct uz_verify_run *run = &v->run;
     struct uz_verify_report *report = &v->report;
     uz_findings_sort(&run->findings);
     *report = (struct uz_verify_report){
+        .kind = run->kind,
         .tag = run->tag ? run->tag : "",
         .dir = run->dir ? run->dir : "",
         .ds_version = "",
@@ -108,12 +137,16 @@ static void describe(struct uz_verification *v)
         .n_checked_nbytes = run->n_checked_nbytes,
         .n_values = run->n_values,
         .n_compared = run->n_compared,
+        .n_manifest_files = run->n_same_files,
+        .n_manifest_tensors = run->n_same_tensors,
         .findings = run->findings.items,
         .n_findings = run->findings.n,
     };
     describe_files(run, report);
-    if (report->zero_stage < 0 && run->joined && !lists_params(run))
-        report->zero_stage = 0;
+    if (is_checkpoint(run) && run->joined)
+        report->zero_stage = run->stage;
+    if (!is_checkpoint(run))
+        report->mp_world_size = 0;
     for (size_t i = 0; i < run->findings.n; i++)
         report->n_by_severity[run->findings.items[i].severity]++;
 }
@@ -150,6 +183,12 @@ static void free_record(struct uz_record *record)
     for (size_t i = 0; i < record->n_wholes; i++)
         free(record->wholes[i].name);
     free(record->wholes);
+    if (record->weights)
+        uz_model_free(record->weights);
+    free(record->weights);
+    free(record->shape);
+    free(record->param);
+    free(record->state);
     uz_optim_shard_free(&record->optim);
     free(record->shard.name);
     free(record->path);
@@ -169,6 +208,13 @@ void uz_verification_free(struct uz_verification *v)
     }
     free(v->run.mp_ranks);
     free(v->run.records);
+    if (v->run.index)
+        uz_weight_index_free(v->run.index);
+    free(v->run.index);
+    free(v->run.index_path);
+    if (v->run.want)
+        uz_manifest_free(v->run.want);
+    free(v->run.want);
     free(v->run.dir);
     free(v->run.tag);
     uz_findings_free(&v->run.findings);

@@ -4,7 +4,7 @@
 #include "check/rounding.h"
 #include "check/verify_run.h"
 #include "engine/spool.h"
-#include "zero/read.h"
+#include "input/open.h"
 
 enum { REPLICA_NBYTES = 1024 * 1024 }; /* compared at a time */
 
@@ -76,31 +76,52 @@ static int compare_all(struct uz_verify_run *run, struct uz_model *model, bool b
     return rc;
 }
 
-int uz_verify_joined(struct uz_verify_run *run, struct uz_error *err)
+/* As a conversion would read it. */
+static int open_whole(const struct uz_verify_run *run, const char *path, struct uz_model *model,
+                      struct uz_input_info *info, struct uz_notes *notes, struct uz_error *why)
 {
-    struct uz_zero_options options = {.input = run->options->input};
-    struct uz_model model;
-    struct uz_zero_info info = {0};
-    struct uz_notes notes = {0};
-    struct uz_error why = {0};
-    struct uz_where where = UZ_NOWHERE;
+    bool plain = run->kind != UZ_INPUT_ZERO && run->kind != UZ_INPUT_UNIVERSAL;
+    struct uz_zero_options options = {
+        .input = run->options->input,
+        .state = run->kind == UZ_INPUT_UNIVERSAL ? "all" : NULL,
+    };
     options.input.strict = false;
     options.input.source = UZ_SOURCE_MASTERS;
     options.input.threads = run->threads;
+    if (plain)
+        return uz_input_open(path, &options.input, NULL, model, info, notes, why);
     options.input.tag = NULL;
-    int rc = uz_zero_read(run->dir, &options, &model, &info, &notes, &why);
-    run->joined = rc == UZ_OK;
-    bool by_model = rc == UZ_OK && (info.stage == 0 || info.has_experts);
-    uz_zero_info_free(&info);
-    uz_notes_free(&notes);
-    if (rc == UZ_OK) {
-        if (run->options->data)
-            rc = compare_all(run, &model, by_model, err);
-        uz_model_free(&model);
-        return rc;
-    }
-    where.file = *why.file ? why.file : run->dir;
+    return uz_zero_read(run->dir, &options, model, &info->zero, notes, why);
+}
+
+static int tell_refusal(struct uz_verify_run *run, int rc, const struct uz_error *why,
+                        struct uz_error *err)
+{
+    struct uz_where where = UZ_NOWHERE;
+    where.file = *why->file ? why->file : run->dir;
+    if (rc == UZ_FORMAT && run->kind == UZ_INPUT_TORCH)
+        return UZ_OK; /* a file that holds no weights may be sound all the same */
     if (rc == UZ_UNSUPPORTED)
-        return uz_find(&run->findings, UZ_FIND_UNSUPPORTED, &where, err, "%s", why.message);
-    return uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err);
+        return uz_find(&run->findings, UZ_FIND_UNSUPPORTED, &where, err, "%s", why->message);
+    return uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, why, err);
+}
+
+int uz_verify_joined(struct uz_verify_run *run, const char *path, struct uz_error *err)
+{
+    struct uz_model model;
+    struct uz_input_info info = {0};
+    struct uz_notes notes = {0};
+    struct uz_error why = {0};
+    int rc = open_whole(run, path, &model, &info, &notes, &why);
+    run->joined = rc == UZ_OK;
+    run->stage = info.zero.stage;
+    bool by_model = info.zero.stage == 0 || info.zero.has_experts || info.zero.is_universal;
+    uz_input_info_free(&info);
+    uz_notes_free(&notes);
+    if (rc < 0)
+        return tell_refusal(run, rc, &why, err);
+    if (run->options->data)
+        rc = compare_all(run, &model, by_model, err);
+    uz_model_free(&model);
+    return rc;
 }

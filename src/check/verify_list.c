@@ -9,6 +9,7 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "check/verify_run.h"
+#include "check/verify_universal.h"
 #include "zero/shard_name.h"
 
 enum { MAX_TAG_NBYTES = 4096 };
@@ -51,28 +52,56 @@ static int find_leftover(void *cookie, const char *name, struct uz_error *err)
     return rc;
 }
 
+int uz_verify_find_leftovers(struct uz_verify_run *run, const char *dir, struct uz_error *err)
+{
+    return each_entry(run, dir, find_leftover, err);
+}
+
+/* A record without content; the path is taken over, also when this fails. */
+static int new_record(struct uz_verify_run *run, char *path, struct uz_record **out,
+                      struct uz_error *err)
+{
+    struct uz_record *record;
+    struct stat st;
+    uint64_t most = run->options->input.limits.max_shards;
+    int rc = path ? UZ_OK : uz_fail_nomem(err, 0);
+    if (rc == UZ_OK && run->n_records >= most)
+        rc = uz_fail_at(err, UZ_LIMIT, run->dir, UZ_NO_OFFSET, "holds more than %llu files",
+                        (unsigned long long)most);
+    if (rc == UZ_OK)
+        rc = uz_reserve(&run->records, &run->cap_records, (uint64_t)run->n_records + 1,
+                        sizeof *run->records, err);
+    if (rc < 0) {
+        free(path);
+        return rc;
+    }
+    record = &run->records[run->n_records++];
+    *record = (struct uz_record){.path = path, .shard.name = strdup(uz_path_name(path))};
+    if (stat(path, &st) == 0 && st.st_size > 0)
+        record->nbytes = (uint64_t)st.st_size;
+    *out = record;
+    return record->shard.name ? UZ_OK : uz_fail_nomem(err, strlen(path));
+}
+
+int uz_verify_add_loose(struct uz_verify_run *run, const char *path, struct uz_record **record,
+                        struct uz_error *err)
+{
+    UZ_TRY(new_record(run, strdup(path), record, err));
+    (*record)->is_loose = true;
+    return UZ_OK;
+}
+
 static int add_record(void *cookie, const char *name, struct uz_error *err)
 {
     const struct listing *listing = cookie;
-    struct uz_verify_run *run = listing->run;
-    const char *dir = listing->dir;
     struct uz_shard_file shard = {0};
     struct uz_record *record;
-    struct stat st;
     UZ_TRY(find_leftover(cookie, name, err));
     if (!uz_parse_shard_name(name, &shard))
         return UZ_OK;
-    if (run->n_records >= run->options->input.limits.max_shards)
-        return uz_fail_at(err, UZ_LIMIT, dir, UZ_NO_OFFSET, "holds more than %llu shards",
-                          (unsigned long long)run->options->input.limits.max_shards);
-    UZ_TRY(UZ_APPEND(run->records, run->n_records, run->cap_records, &record, err));
+    UZ_TRY(new_record(listing->run, uz_path_join(listing->dir, name), &record, err));
+    shard.name = record->shard.name;
     record->shard = shard;
-    record->shard.name = strdup(name);
-    record->path = uz_path_join(dir, name);
-    if (!record->shard.name || !record->path)
-        return uz_fail_nomem(err, strlen(name));
-    if (stat(record->path, &st) == 0 && st.st_size > 0)
-        record->nbytes = (uint64_t)st.st_size;
     return UZ_OK;
 }
 
@@ -124,19 +153,30 @@ static int guess_dir(struct uz_verify_run *run, struct candidates *found, struct
     return UZ_OK;
 }
 
+/* Whether the tag folder has the one that universal checkpoints keep parameters in. */
+static bool has_zero(const struct uz_verify_run *run)
+{
+    char *zero = run->dir ? uz_path_join(run->dir, "zero") : NULL;
+    bool there = zero && uz_is_dir(zero);
+    free(zero);
+    return there;
+}
+
 static int bad_latest(struct uz_verify_run *run, enum uz_find what, const char *root,
                       const char *latest, const char *message, struct uz_error *err)
 {
     struct uz_where where = UZ_NOWHERE;
     struct candidates found = {.root = root};
-    where.file = latest;
     int rc = guess_dir(run, &found, err);
+    char *universal = has_zero(run) ? uz_path_join(root, "latest_universal") : NULL;
+    where.file = universal ? universal : latest;
     if (rc == UZ_OK && what == UZ_FIND_LATEST_MISSING && found.n == 0)
         rc = uz_fail_at(err, UZ_FORMAT, root, UZ_NO_OFFSET,
                         "Unable to find 'latest' file at %s, and the folder holds no ZeRO shards",
                         latest);
     if (rc == UZ_OK)
         rc = uz_find(&run->findings, what, &where, err, "%s", message);
+    free(universal);
     free(found.first);
     return rc;
 }
@@ -216,6 +256,8 @@ static int find_dir(struct uz_verify_run *run, const char *path, const char *lat
 static int compare_records(const void *a, const void *b)
 {
     const struct uz_record *x = a, *y = b;
+    if (x->is_loose != y->is_loose)
+        return x->is_loose - y->is_loose;
     int order = uz_compare_cells(&x->shard, &y->shard);
     return order ? order : strcmp(x->path, y->path);
 }
@@ -225,7 +267,7 @@ static int find_duplicates(struct uz_verify_run *run, struct uz_error *err)
     for (size_t i = 1; i < run->n_records; i++) {
         const struct uz_shard_file *x = &run->records[i - 1].shard;
         const struct uz_shard_file *y = &run->records[i].shard;
-        if (uz_compare_cells(x, y) != 0)
+        if (run->records[i].is_loose || uz_compare_cells(x, y) != 0)
             continue;
         run->records[i].is_copy = true;
         if (x->kind == UZ_SHARD_MODEL && !strcmp(x->name, y->name))
@@ -255,6 +297,15 @@ static int set_tag(struct uz_verify_run *run, struct uz_error *err)
     return run->tag ? UZ_OK : uz_fail_nomem(err, strlen(run->dir));
 }
 
+/* A universal checkpoint: parameters stand in zero/, and no rank has an optimizer shard. */
+static bool is_universal(const struct uz_verify_run *run)
+{
+    for (size_t i = 0; i < run->n_records; i++)
+        if (run->records[i].shard.kind == UZ_SHARD_OPTIM)
+            return false;
+    return has_zero(run);
+}
+
 static int list(struct uz_verify_run *run, const char *path, const char *latest,
                 struct uz_error *err)
 {
@@ -263,23 +314,30 @@ static int list(struct uz_verify_run *run, const char *path, const char *latest,
         return UZ_OK;
     UZ_TRY(set_tag(run, err));
     if (strcmp(run->dir, path))
-        UZ_TRY(each_entry(run, path, find_leftover, err));
+        UZ_TRY(uz_verify_find_leftovers(run, path, err));
     UZ_TRY(each_entry(run, run->dir, add_record, err));
     for (size_t i = 0; i < run->options->input.n_input_dirs; i++)
         UZ_TRY(add_input_dir(run, run->options->input.input_dirs[i], err));
+    run->kind = is_universal(run) ? UZ_INPUT_UNIVERSAL : UZ_INPUT_ZERO;
     if (run->n_records == 0) {
         struct uz_where where = UZ_NOWHERE;
         where.file = run->dir;
-        return uz_find(&run->findings, UZ_FIND_MISSING_SHARD, &where, err,
-                       "holds no ZeRO shards (*_model_states.pt, *_optim_states.pt)");
+        UZ_TRY(uz_find(&run->findings, UZ_FIND_MISSING_SHARD, &where, err,
+                       run->kind == UZ_INPUT_UNIVERSAL
+                           ? "holds no *_model_states.pt, which tell names and shapes"
+                           : "holds no ZeRO shards (*_model_states.pt, *_optim_states.pt)"));
     }
-    qsort(run->records, run->n_records, sizeof *run->records, compare_records);
+    if (run->kind == UZ_INPUT_UNIVERSAL)
+        UZ_TRY(uz_verify_list_universal(run, err));
+    if (run->n_records > 1)
+        qsort(run->records, run->n_records, sizeof *run->records, compare_records);
     return find_duplicates(run, err);
 }
 
 int uz_verify_list(struct uz_verify_run *run, const char *path, struct uz_error *err)
 {
-    char *latest = uz_path_join(path, "latest");
+    char *latest =
+        uz_path_join(path, run->kind == UZ_INPUT_UNIVERSAL ? "latest_universal" : "latest");
     if (!latest)
         return uz_fail_nomem(err, strlen(path));
     int rc = list(run, path, latest, err);

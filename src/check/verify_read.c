@@ -8,6 +8,8 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "check/verify_run.h"
+#include "check/verify_universal.h"
+#include "check/verify_weights.h"
 #include "torch/stream.h"
 #include "torch/walk.h"
 #include "zero/archive_root.h"
@@ -89,6 +91,15 @@ static int check_root(struct opened *o, struct uz_error *err)
 
 /* ---- What it holds ---- */
 
+/* Whether the elements fill a run of the storage, in any order: enough for counting them. */
+static bool is_dense(const struct uz_view *view)
+{
+    uint64_t last = 0;
+    for (unsigned i = 0; i < view->ndim; i++)
+        last += (view->shape[i] - 1) * view->stride[i]; /* proven to lie in the storage */
+    return last + 1 == view->numel;
+}
+
 /* Keeps a tensor for the pass over the data; what is wrong with it is told by check_tensor. */
 static int keep_whole(struct opened *o, const struct uz_node *node, enum uz_whole_kind kind,
                       const char *prefix, const char *name, size_t name_nbytes, uint64_t numel,
@@ -97,7 +108,7 @@ static int keep_whole(struct opened *o, const struct uz_node *node, enum uz_whol
     struct uz_view view;
     struct uz_whole *whole;
     if (!uz_torch_is_tensor(node) || uz_torch_tensor(o->file, node, "a tensor", &view, NULL) < 0 ||
-        !view.contiguous || view.numel == 0)
+        view.numel == 0 || !(view.contiguous || (kind >= UZ_WHOLE_MASTER && is_dense(&view))))
         return UZ_OK;
     UZ_TRY(UZ_APPEND(o->record->wholes, o->record->n_wholes, o->record->cap_wholes, &whole, err));
     whole->kind = kind;
@@ -219,6 +230,69 @@ static int read_optim(struct opened *o, struct uz_error *err)
                        : uz_find_failure(&o->run->findings, UZ_FIND_LINKAGE, &where, &why, err);
 }
 
+/* ---- Files of no rank ---- */
+
+static int keep_any(void *cookie, const struct uz_node *tensor, const char *key,
+                    struct uz_error *err)
+{
+    struct opened *o = cookie;
+    const char *name = o->record->param ? o->record->param : key;
+    return keep_whole(o, tensor, UZ_WHOLE_LOOSE, "", name, strlen(name), 0, err);
+}
+
+static int read_loose(struct opened *o, struct uz_error *err)
+{
+    struct uz_verify_run *run = o->run;
+    struct uz_error why = {0};
+    struct uz_where where = uz_record_where(o->record);
+    int rc = UZ_OK;
+    if (run->options->data)
+        UZ_TRY(uz_torch_each_tensor(o->file, keep_any, o, err));
+    if (o->n_bad > 0)
+        return UZ_OK; /* was told */
+    if (o->record->param)
+        rc = uz_verify_read_state(o->record, o->file, &why);
+    else if (run->kind != UZ_INPUT_UNIVERSAL)
+        rc = uz_verify_read_weights(run, o->record, &why);
+    if (rc == UZ_OK || (rc == UZ_FORMAT && run->kind == UZ_INPUT_TORCH)) /* may be of other use */
+        return UZ_OK;
+    return uz_find_failure(&run->findings, UZ_FIND_WRONG_CONTENT, &where, &why, err);
+}
+
+/* The elements of a safetensors file, for the pass over the data. */
+static int keep_tensors(struct uz_record *record, struct uz_error *err)
+{
+    const struct uz_model *model = record->weights;
+    for (size_t i = 0; i < model->n_pieces; i++) {
+        const struct uz_tensor *tensor = &model->tensors[model->pieces[i].tensor];
+        const struct uz_place *place = &model->places[model->pieces[i].storage];
+        struct uz_whole *whole;
+        UZ_TRY(UZ_APPEND(record->wholes, record->n_wholes, record->cap_wholes, &whole, err));
+        whole->kind = UZ_WHOLE_LOOSE;
+        whole->numel = tensor->numel;
+        whole->view = (struct uz_flat_view){
+            .storage = {.offset = place->offset, .nbytes = place->nbytes},
+            .numel = tensor->numel,
+            .dtype = tensor->dtype,
+        };
+        whole->name = strdup(tensor->name);
+        if (!whole->name)
+            return uz_fail_nomem(err, strlen(tensor->name));
+    }
+    return UZ_OK;
+}
+
+static int read_safetensors(struct uz_verify_run *run, struct uz_record *record,
+                            struct uz_error *err)
+{
+    struct uz_error why = {0};
+    if (uz_verify_read_weights(run, record, &why) < 0)
+        return tell_unopened(run, record, &why, err);
+    record->was_opened = true;
+    record->n_tensors = record->weights->n_tensors;
+    return run->options->data ? keep_tensors(record, err) : UZ_OK;
+}
+
 static int read_opened(struct opened *o, struct uz_error *err)
 {
     o->record->was_opened = true;
@@ -228,6 +302,8 @@ static int read_opened(struct opened *o, struct uz_error *err)
         UZ_TRY(uz_find(&o->run->findings, UZ_FIND_BAD_TENSOR, &where, err,
                        "%u more tensors are bad", o->n_bad - MAX_BAD_TENSORS));
     }
+    if (o->record->is_loose)
+        return read_loose(o, err);
     UZ_TRY(check_root(o, err));
     switch (o->record->shard.kind) {
     case UZ_SHARD_MODEL:
@@ -271,6 +347,8 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     struct uz_error why = {0};
     o.record = &o.run->records[job];
     (void)worker;
+    if (o.run->is_safetensors)
+        return read_safetensors(o.run, o.record, err);
     int rc = uz_torch_open(&o.file, o.record->path, &o.run->options->input.limits, &why);
     if (rc == UZ_OK)
         rc = prove_stream(&o, &why);
@@ -356,7 +434,8 @@ static int read_mp_rank(struct uz_verify_run *run, const struct uz_record *recor
 
 static bool lists_params(const struct uz_record *record)
 {
-    return record->shard.kind == UZ_SHARD_MODEL || record->shard.kind == UZ_SHARD_MODEL_Z3;
+    return !record->is_loose &&
+           (record->shard.kind == UZ_SHARD_MODEL || record->shard.kind == UZ_SHARD_MODEL_Z3);
 }
 
 static int read_mp_ranks(struct uz_verify_run *run, struct uz_error *err)

@@ -43,7 +43,7 @@ int uz_lp_names_make(const struct uz_verify_run *run, struct uz_map ***names, st
         for (size_t i = 0; i < run->n_records; i++) {
             const struct uz_shard_file *shard = &run->records[i].shard;
             bool is_whole = shard->kind == UZ_SHARD_MODEL || shard->kind == UZ_SHARD_EXPERT;
-            bool fits = (is_whole && shard->mp == mp) ||
+            bool fits = (is_whole && !run->records[i].is_loose && shard->mp == mp) ||
                         (shard->kind == UZ_SHARD_LAYER && shard->mp == mp % tp);
             if (fits && !run->records[i].is_copy)
                 UZ_TRY(add_names(&run->records[i], i, (*names)[mp], err));
@@ -101,6 +101,12 @@ static void link_lp(const struct maker *m, struct uz_span *span, uint64_t first,
     span->lp_first = first;
 }
 
+/* Of a universal checkpoint: the state whose file it is; NULL: the weight itself. */
+static const char *state_of(const struct uz_record *record)
+{
+    return record->state && strcmp(record->state, "fp32") != 0 ? record->state : NULL;
+}
+
 static int add_wholes(const struct maker *m, struct uz_error *err)
 {
     struct uz_span *span;
@@ -113,9 +119,9 @@ static int add_wholes(const struct maker *m, struct uz_error *err)
                           &start, &n);
         if (n == 0)
             continue;
-        UZ_TRY(add(m, &whole->view, 0, n, whole->name, NULL, &span, err));
+        UZ_TRY(add(m, &whole->view, 0, n, whole->name, state_of(m->record), &span, err));
         span->is_part = sliced;
-        span->is_nameless = whole->kind == UZ_WHOLE_MASTER;
+        span->is_nameless = whole->kind == UZ_WHOLE_MASTER || (m->record->is_loose && span->state);
     }
     return UZ_OK;
 }
@@ -268,6 +274,8 @@ int uz_spans_make(struct uz_spans *spans, struct uz_verify_run *run, size_t inde
     *spans = (struct uz_spans){0};
     m.lp_names = lp_names[record->shard.mp];
     UZ_TRY(add_wholes(&m, err));
+    if (record->is_loose)
+        return put_in_order(spans, err);
     if (record->has_optim && record->shard.dp < run->world)
         UZ_TRY(record->optim.stage == 3 ? add_stage3(&m, err) : add_stage12(&m, err));
     return put_in_order(spans, err);

@@ -159,7 +159,7 @@ static int list_zero_params(const struct uz_verify_run *run, const struct uz_spa
 static void list_zero_wholes(const struct uz_record *record, const struct uz_spans *spans,
                              struct names *names)
 {
-    if (record->shard.kind == UZ_SHARD_OPTIM || record->is_copy)
+    if ((!record->is_loose && record->shard.kind == UZ_SHARD_OPTIM) || record->is_copy)
         return;
     for (size_t i = 0; i < spans->n; i++) {
         const struct uz_span *span = &spans->items[i];
@@ -176,12 +176,14 @@ static int tell_zeros(struct uz_verify_run *run, const struct uz_spans *spans, s
     for (uint32_t mp = 0; run->is_stage3 && mp < run->n_mp; mp++)
         UZ_TRY(list_zero_params(run, spans, mp, &names, err));
     for (size_t r = 0; r < run->n_records; r++)
-        list_zero_wholes(&run->records[r], &spans[r], &names);
+        if (run->kind != UZ_INPUT_UNIVERSAL || run->records[r].is_loose) /* else they stand twice */
+            list_zero_wholes(&run->records[r], &spans[r], &names);
     where.file = run->dir;
     if (names.n == 0)
         return UZ_OK;
-    return uz_find(&run->findings, UZ_FIND_ALL_ZERO, &where, err, "%zu tensors are all zeros: %s%s",
-                   names.n, names.text, names.n_listed < names.n ? ", ..." : "");
+    return uz_find(&run->findings, UZ_FIND_ALL_ZERO, &where, err, "%zu tensor%s all zeros: %s%s",
+                   names.n, names.n == 1 ? " is" : "s are", names.text,
+                   names.n_listed < names.n ? ", ..." : "");
 }
 
 int uz_verify_tell_values(struct uz_verify_run *run, const struct uz_spans *spans,

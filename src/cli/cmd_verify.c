@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/command.h"
 #include "cli/json.h"
@@ -14,12 +15,15 @@
 #include "cli/report_verify.h"
 #include "cli/signals.h"
 
-enum option_id { OPT_DATA = OPTS_NO_LETTER, OPT_FORMAT };
+enum option_id { OPT_DATA = OPTS_NO_LETTER, OPT_FORMAT, OPT_MANIFEST };
 
 static const struct opts_row rows[] = {
     {OPT_DATA, "data", NULL,
      "read all bytes, too: checksums, NaN and Inf, and\n"
      "whether 16-bit weights are the rounded masters"},
+    {OPT_MANIFEST, "manifest", "write|check FILE",
+     "write digests of all files and tensors to FILE,\n"
+     "or tell what is not as FILE says"},
     {OPT_FORMAT, "format", "NAME", "text (default), json, github (annotations), junit"},
 };
 
@@ -32,18 +36,25 @@ static const struct opts_word formats[] = {
     {"junit", FORMAT_JUNIT},
 };
 
+static const struct opts_word modes[] = {
+    {"write", UZ_MANIFEST_WRITE},
+    {"check", UZ_MANIFEST_CHECK},
+};
+
 /* What the command line asks for. */
 struct request {
     struct opts_input input;
     struct opts_talk talk;
     struct uz_verify_options options;
-    int format;
+    int format, manifest_mode;
     const char *path;
 };
 
 static int take(void *to, const struct opts_command *cmd, int id, const char *value)
 {
     struct request *request = to;
+    if (id == OPT_MANIFEST)
+        return opts_read_word(cmd, "manifest", value, modes, 2, 2, &request->manifest_mode);
     if (id == OPT_FORMAT)
         return opts_read_word(cmd, "format", value, formats, 4, 4, &request->format);
     request->options.data = true;
@@ -61,21 +72,27 @@ static const struct opts_group *const groups[] = {&group, &opts_input_group, &op
 
 static const struct opts_command command = {
     .name = "verify",
-    .intro = "usage: unzero verify [OPTION]... CHECKPOINT\n"
+    .intro = "usage: unzero verify [OPTION]... PATH\n"
              "\n"
              "Tells whether a checkpoint is sound: all files there and whole, all of one save,\n"
-             "every tensor inside its file, every partition accounted for. What is wrong is\n"
-             "listed with a stable code, the file, the rank, and what to do.\n"
+             "every tensor inside its file, every partition accounted for. PATH may also be a\n"
+             "universal checkpoint, a safetensors or PyTorch file, or a folder of them. What is\n"
+             "wrong is listed with a stable code, the file, the rank, and what to do.\n"
              "\n"
              "Examples:\n"
              "  unzero verify checkpoint-500\n"
              "      metadata only: fast enough to run after every save\n"
+             "  unzero verify --data models/llama\n"
+             "      a folder of weights: index, files and values\n"
              "  unzero verify --data checkpoint-500\n"
              "      read every byte: before the older checkpoint is deleted\n"
              "  unzero verify --quiet checkpoint-500 || echo damaged\n"
              "      in a script: the exit code tells\n"
              "  unzero verify --format junit checkpoint-500 > verify.xml\n"
-             "      for GitLab and Jenkins; --format github for annotations\n",
+             "      for GitLab and Jenkins; --format github for annotations\n"
+             "  unzero verify --manifest write step500.json checkpoint-500\n"
+             "  unzero verify --manifest check step500.json out/\n"
+             "      does what was consolidated hold the very values of the checkpoint?\n",
     .outro = "\n"
              "With --strict a warning makes the answer no, too.\n"
              "\n"
@@ -85,6 +102,22 @@ static const struct opts_command command = {
     .n_groups = sizeof groups / sizeof groups[0],
 };
 
+/* The option has two values; the parser knows only one: FILE is taken off the list here. */
+static int take_manifest(struct request *request, int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        int file = !strcmp(argv[i], "--manifest")                            ? i + 2
+                   : !strncmp(argv[i], "--manifest=", strlen("--manifest=")) ? i + 1
+                                                                             : argc;
+        if (file >= argc)
+            continue;
+        request->options.manifest = argv[file];
+        memmove(argv + file, argv + file + 1, (size_t)(argc - file) * sizeof *argv);
+        return argc - 1;
+    }
+    return argc;
+}
+
 static int read_command_line(struct request *request, int argc, char **argv)
 {
     void *const targets[] = {request, &request->input, &request->talk};
@@ -92,6 +125,7 @@ static int read_command_line(struct request *request, int argc, char **argv)
                    "a target for each group");
     uz_verify_options_default(&request->options);
     opts_input_init(&request->input);
+    argc = take_manifest(request, argc, argv);
     int rc = opts_parse(&command, argc, argv, targets);
     if (rc || request->talk.help || request->talk.version)
         return rc;
@@ -99,8 +133,11 @@ static int read_command_line(struct request *request, int argc, char **argv)
     request->options.scratch_dir = opts_scratch_dir(request->options.scratch_dir);
     if (request->talk.json)
         request->format = FORMAT_JSON;
+    request->options.manifest_mode = (enum uz_manifest_mode)request->manifest_mode;
     if (argc - optind == 0)
-        return message_usage(command.name, "CHECKPOINT is missing");
+        return message_usage(command.name, "PATH is missing");
+    if (request->manifest_mode && !request->options.manifest)
+        return message_usage(command.name, "--manifest needs write or check, and a FILE");
     if (argc - optind > 1)
         return message_usage(command.name, "one argument too many: '%s'", argv[optind + 1]);
     request->path = argv[optind];
@@ -150,6 +187,8 @@ static int verify(const struct request *request)
         .sound = found->n_by_severity[UZ_SEVERITY_ERROR] == 0 &&
                  (!request->options.input.strict || found->n_by_severity[UZ_SEVERITY_WARNING] == 0),
         .data = request->options.data,
+        .manifest_mode = request->options.manifest_mode,
+        .manifest = request->options.manifest,
         .quiet = request->talk.quiet,
         .verbose = request->talk.verbose,
         .seconds = clock_seconds() - started,

@@ -79,14 +79,34 @@ static void print_findings(const struct report_verify *report)
         printf("%zu more notes (--verbose lists them)\n", n_notes - MAX_NOTES);
 }
 
+static void print_manifest(const struct report_verify *report)
+{
+    const struct uz_verify_report *found = report->found;
+    if (report->manifest_mode == UZ_MANIFEST_NONE)
+        return;
+    fputs("manifest ", stdout);
+    text_print(stdout, report->manifest);
+    printf(": %s, %s %s\n", text_count(found->n_manifest_tensors, "tensor").text,
+           text_count(found->n_manifest_files, "file").text,
+           report->manifest_mode == UZ_MANIFEST_WRITE ? "written" : "as it says");
+}
+
 static void print_subject(const struct report_verify *report)
 {
+    static const char *const kinds[] = {
+        [UZ_INPUT_UNIVERSAL] = "universal checkpoint",
+        [UZ_INPUT_TORCH] = "PyTorch file",
+        [UZ_INPUT_SAFETENSORS] = "safetensors file",
+        [UZ_INPUT_FOLDER] = "folder of weights",
+    };
     const struct uz_verify_report *found = report->found;
     text_print(stdout, report->path);
     if (*found->tag) {
         fputs(": ", stdout);
         text_print(stdout, found->tag);
     }
+    if (found->kind != UZ_INPUT_ZERO)
+        printf(", %s", kinds[found->kind]);
     if (found->zero_stage >= 0)
         printf(", ZeRO stage %d, %llu data-parallel x %llu model-parallel", found->zero_stage,
                (unsigned long long)found->dp_world_size,
@@ -98,6 +118,7 @@ static void print_subject(const struct report_verify *report)
                "copies\n",
                text_nbytes(found->n_checked_nbytes).text, (unsigned long long)found->n_values,
                (unsigned long long)found->n_compared);
+    print_manifest(report);
 }
 
 void report_verify_text(const struct report_verify *report)
@@ -143,10 +164,25 @@ static cJSON *make_finding(struct json *b, const struct uz_finding *f)
     return item;
 }
 
+static void put_manifest(struct json *b, cJSON *root, const struct report_verify *report)
+{
+    cJSON *manifest =
+        report->manifest_mode == UZ_MANIFEST_NONE ? cJSON_CreateNull() : cJSON_CreateObject();
+    if (report->manifest_mode != UZ_MANIFEST_NONE) {
+        json_put_text(b, manifest, "mode",
+                      report->manifest_mode == UZ_MANIFEST_WRITE ? "write" : "check");
+        json_put_text(b, manifest, "file", report->manifest);
+        json_put_number(b, manifest, "tensors", report->found->n_manifest_tensors);
+        json_put_number(b, manifest, "files", report->found->n_manifest_files);
+    }
+    json_put(b, root, "manifest", manifest);
+}
+
 static void put_summary(struct json *b, cJSON *root, const struct report_verify *report)
 {
     const struct uz_verify_report *found = report->found;
     json_put_text(b, root, "path", report->path);
+    json_put_text(b, root, "kind", uz_input_kind_name(found->kind));
     json_put_text(b, root, "tag", *found->tag ? found->tag : NULL);
     json_put_text(b, root, "ds_version", *found->ds_version ? found->ds_version : NULL);
     put_rank(b, root, "zero_stage", found->zero_stage);
@@ -161,6 +197,7 @@ static void put_summary(struct json *b, cJSON *root, const struct report_verify 
     json_put_number(b, root, "checked_bytes", found->n_checked_nbytes);
     json_put_number(b, root, "values", found->n_values);
     json_put_number(b, root, "compared_values", found->n_compared);
+    put_manifest(b, root, report);
     json_put_bool(b, root, "sound", report->sound);
     json_put_number(b, root, "errors", found->n_by_severity[UZ_SEVERITY_ERROR]);
     json_put_number(b, root, "warnings", found->n_by_severity[UZ_SEVERITY_WARNING]);

@@ -13,6 +13,8 @@ struct report_verify {
     const struct uz_verify_report *found;
     bool sound; /* the answer */
     bool data, quiet, verbose;
+    enum uz_manifest_mode manifest_mode;
+    const char *manifest; /* its path, if there is a mode */
     double seconds;
 };
 

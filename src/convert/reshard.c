@@ -173,6 +173,7 @@ static int plan(struct uz_resharding *job, struct uz_error *err)
     UZ_TRY(lay_out(job, err));
     UZ_TRY(make_files(job, err));
     UZ_TRY(uz_reshard_check_kept(job, err));
+    UZ_TRY(uz_reshard_check_trainer(job, err));
     UZ_TRY(plan_run(job, err));
     return summarize(job, err);
 }

@@ -142,6 +142,32 @@ static int make_universal_states(struct uz_reshard_builder *b, const struct uz_f
     return UZ_OK;
 }
 
+/*
+ * A universal checkpoint keeps what is one number for a group (NAdam's mu_product) for the first
+ * group alone: the others' is not in it.
+ */
+static int check_numbers(const struct uz_reshard_builder *b, const struct uz_flat_group *flat,
+                         const struct uz_node *states, struct uz_error *err)
+{
+    const struct uz_reshard_source *source = &b->job->source;
+    const struct uz_dict *first = uz_node_dict(uz_reshard_states_of(source, 0));
+    for (size_t i = 0; first && flat->group > 0 && i < first->n; i++) {
+        const struct uz_node *key = first->pairs[i].key;
+        bool found = key->kind != UZ_NODE_STR || uz_node_is_str(key, "step");
+        for (size_t j = 0; j < states->u.dict.n && !found; j++) {
+            const struct uz_node *other = states->u.dict.pairs[j].key;
+            found = other->u.text.nbytes == key->u.text.nbytes &&
+                    !memcmp(other->u.text.data, key->u.text.data, key->u.text.nbytes);
+        }
+        if (!found)
+            return refuse_state(b, key,
+                                "is in this universal checkpoint for the first parameter group "
+                                "only: reshard the ZeRO checkpoint that it was made from",
+                                err);
+    }
+    return UZ_OK;
+}
+
 /* States that the model has must all be in the shards, too. */
 static int check_complete(const struct uz_reshard_builder *b, const struct uz_flat_group *flat,
                           const struct uz_node *states, struct uz_error *err)
@@ -172,6 +198,8 @@ static int make_all_states(struct uz_reshard_builder *b, struct uz_node *all, st
             UZ_TRY(make_universal_states(b, flat, states, err));
         UZ_TRY(uz_maker_check(maker_of(b), err));
         UZ_TRY(check_complete(b, flat, states, err));
+        if (b->job->source.info.is_universal)
+            UZ_TRY(check_numbers(b, flat, states, err));
         if (states->u.dict.n > 0) /* else it is before the first step */
             uz_make_put(maker_of(b), all, uz_make_int(maker_of(b), (int64_t)f), states);
     }

@@ -116,6 +116,21 @@ int uz_reshard_count_random_states(const struct uz_resharding *job, uint64_t *n_
     return UZ_OK;
 }
 
+int uz_reshard_check_trainer(struct uz_resharding *job, struct uz_error *err)
+{
+    const uint64_t old_world = job->source.info.dp_world_size;
+    const uint64_t world = job->layout.settings.world;
+    bool has_state;
+    UZ_TRY(has_file(job->checkpoint, "trainer_state.json", &has_state, err));
+    if (!has_state || world == old_world)
+        return UZ_OK;
+    return uz_warn(&job->notes, err,
+                   "trainer_state.json: transformers' Trainer goes on with the train_batch_size of "
+                   "each rank that stands there; with %" PRIu64 " ranks in place of %" PRIu64
+                   " change it in the new checkpoint to keep the batch of a step",
+                   world, old_world);
+}
+
 static int bring_random_states(const struct uz_resharding *job, const struct folder *root,
                                struct uz_error *err)
 {

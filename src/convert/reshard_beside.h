@@ -15,6 +15,9 @@
 int uz_reshard_bring_beside(const struct uz_resharding *job, struct uz_new_tree *tree,
                             struct uz_error *err);
 
+/* Warns if a trainer that resumes would change the size of its batches. */
+int uz_reshard_check_trainer(struct uz_resharding *job, struct uz_error *err);
+
 /* Ranks whose random states will be those of rank 0. */
 int uz_reshard_count_random_states(const struct uz_resharding *job, uint64_t *n_copied,
                                    struct uz_error *err);

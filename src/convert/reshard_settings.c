@@ -116,6 +116,16 @@ static int read_bf16(const struct reader *r, bool *bf16)
     return read_bool(r, section, "enabled", bf16);
 }
 
+/* DeepSpeed's names for fp32 (runtime/config.py, DtypeEnum). */
+static bool is_fp32(const struct uz_node *dtype)
+{
+    static const char *const names[] = {"torch.float32", "fp32", "float32", "float"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (uz_node_is_str(dtype, names[i]))
+            return true;
+    return false;
+}
+
 /*
  * BF16_Optimizer instead of the ZeRO optimizer (runtime/engine.py, _do_optimizer_sanity_check):
  * stage 1 in bf16 with gradients accumulated in fp32, not offloaded.
@@ -130,8 +140,7 @@ static int read_bf16_optimizer(const struct reader *r, struct uz_zero_settings *
     UZ_TRY(read_bool(r, "zero_optimization", "cpu_offload", &old_offload));
     bool offloaded =
         old_offload || (device && !uz_node_is_none(device) && !uz_node_is_str(device, "none"));
-    zero->bf16_optimizer = zero->stage == 1 && bf16 && !offloaded &&
-                           (uz_node_is_str(dtype, "fp32") || uz_node_is_str(dtype, "float32"));
+    zero->bf16_optimizer = zero->stage == 1 && bf16 && !offloaded && is_fp32(dtype);
     return UZ_OK;
 }
 
@@ -216,7 +225,40 @@ static int check_batches(const struct reader *r, uint64_t world, struct uz_notes
                    (unsigned long long)micro, (unsigned long long)steps, (unsigned long long)world);
 }
 
-/* ---- */
+/* ---- The shards' own configuration ---- */
+
+/*
+ * A part of the configuration with what the source has in the place of "auto"; without it, where
+ * the source has nothing: DeepSpeed's default counted.
+ */
+static struct uz_node *without_auto(struct uz_maker *maker, const struct uz_node *part,
+                                    const struct uz_node *old)
+{
+    const struct uz_dict *dict = uz_node_dict(part);
+    struct uz_node *filled = uz_make_dict(maker);
+    for (size_t i = 0; i < dict->n; i++) {
+        const struct uz_node *key = dict->pairs[i].key, *value = dict->pairs[i].value;
+        if (uz_node_is_str(value, "auto"))
+            value = uz_node_get(old, key->u.text.data);
+        if (value)
+            uz_make_put(maker, filled, key, value);
+    }
+    return filled;
+}
+
+/* Values are in the configuration, or in one of its sections; JSON's keys are terminated. */
+static void fill_in(struct uz_reshard_target *target, const struct uz_node *old)
+{
+    struct uz_maker *maker = &target->maker;
+    struct uz_node *config = without_auto(maker, target->config, old);
+    for (size_t i = 0; i < config->u.dict.n; i++) {
+        struct uz_pair *pair = &config->u.dict.pairs[i];
+        if (uz_node_dict(pair->value))
+            pair->value =
+                without_auto(maker, pair->value, uz_node_get(old, pair->key->u.text.data));
+    }
+    target->config = config;
+}
 
 /* The source's configuration with another stage. */
 static void change_stage(struct uz_reshard_target *target)
@@ -253,6 +295,9 @@ int uz_reshard_target_read(struct uz_reshard_target *target, const struct uz_res
     if (!wish->ds_config && zero->stage == 1)
         zero->bf16_optimizer |= source->bf16_optimizer; /* as its version of DeepSpeed chose */
     target->clipping = find(&r, NULL, "gradient_clipping");
+    if (wish->ds_config)
+        fill_in(target, r.old);
+    UZ_TRY(uz_maker_check(&target->maker, err));
     change_stage(target);
     return uz_maker_check(&target->maker, err);
 }

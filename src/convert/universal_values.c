@@ -120,6 +120,72 @@ static int param_groups(struct uz_universal_job *job, struct uz_maker *maker,
                    "of the engine that loads the universal one stay as they are");
 }
 
+static bool read_number(const struct uz_node *node, double *value)
+{
+    int64_t integer = 0;
+    bool is_real = node->kind == UZ_NODE_FLOAT;
+    bool is_number = is_real || uz_node_int(node, &integer);
+    *value = is_real ? node->u.real : (double)integer;
+    return is_number;
+}
+
+/* Numbers and sequences of them; other values (None, tensors) count as the same. */
+static bool same_setting(const struct uz_node *a, const struct uz_node *b)
+{
+    const struct uz_seq *as = uz_node_list(a), *bs = uz_node_list(b);
+    double x, y;
+    bool same = (as != NULL) == (bs != NULL) && (!as || as->n == bs->n);
+    for (size_t i = 0; as && same && i < as->n; i++)
+        same =
+            !read_number(as->items[i], &x) || !read_number(bs->items[i], &y) || !(x < y || x > y);
+    return as || !read_number(a, &x) || !read_number(b, &y) ? same : !(x < y || x > y);
+}
+
+/* Those of a large dictionary, which no optimizer has, are not looked at. */
+enum { MAX_SETTINGS = 1024 };
+
+/* A key whose value in the first group is another in `group`; NULL: there is none. */
+static const struct uz_node *find_difference(const struct uz_dict *first,
+                                             const struct uz_dict *group)
+{
+    for (size_t i = 0; i < first->n && first->n <= MAX_SETTINGS; i++) {
+        const struct uz_node *key = first->pairs[i].key;
+        if (key->kind != UZ_NODE_STR || uz_node_is_str(key, "params") ||
+            uz_node_is_str(key, "_ds_source_param_group_id"))
+            continue;
+        for (size_t j = 0; j < group->n && group->n <= MAX_SETTINGS; j++) {
+            const struct uz_node *other = group->pairs[j].key;
+            if (other->kind == UZ_NODE_STR && other->u.text.nbytes == key->u.text.nbytes &&
+                !memcmp(other->u.text.data, key->u.text.data, key->u.text.nbytes) &&
+                !same_setting(first->pairs[i].value, group->pairs[j].value))
+                return key;
+        }
+    }
+    return NULL;
+}
+
+/* The stage 3 loader (runtime/zero/stage3.py) sets what the first group has in all of them. */
+static int tell_settings(struct uz_universal_job *job, const struct uz_node *groups,
+                         struct uz_error *err)
+{
+    const struct uz_seq *list = uz_node_list(groups);
+    const struct uz_dict *first = list->n ? uz_node_dict(list->items[0]) : NULL;
+    char name[128];
+    for (size_t g = 1; first && g < list->n; g++) {
+        const struct uz_dict *group = uz_node_dict(list->items[g]);
+        const struct uz_node *key = group ? find_difference(first, group) : NULL;
+        if (!key)
+            continue;
+        uz_printable(name, sizeof name, key->u.text.data, key->u.text.nbytes);
+        return uz_warn(&job->notes, err,
+                       "parameter groups differ in %s: under ZeRO 3 DeepSpeed's universal load "
+                       "gives all of them the hyperparameters of the first; set them again after "
+                       "loading, or make shards with unzero reshard instead",
+                       name);
+    }
+    return UZ_OK;
+}
+
 /* What a rank stores of its own is dropped, or in ds_to_universal.py's way set to what it sets. */
 static void drop_sharded(const struct uz_universal_job *job, struct uz_maker *maker,
                          struct uz_node *dict)
@@ -177,6 +243,8 @@ static int add_optimizer(struct uz_universal_job *job, struct uz_maker *maker, s
     if (is_any(job) || job->source.info.stage < 3)
         drop_sharded(job, maker, dict);
     uz_make_set(maker, dict, "param_groups", groups);
+    if (is_any(job) || job->source.info.stage == 3)
+        UZ_TRY(tell_settings(job, groups, err));
     if (is_any(job))
         add_for_all_stages(job, maker, dict, groups);
     return uz_universal_add_value(job, "zero/optimizer_state.pt", optim->file, dict, maker, err);

@@ -266,15 +266,16 @@ static int read_header(struct uz_safetensors *file, int fd, uint64_t file_nbytes
     UZ_TRY(uz_pread_all(fd, length, sizeof length, 0, path, err));
     uz_cursor_init(&cur, length, sizeof length, path, 0);
     UZ_TRY(uz_get_le64(&cur, &nbytes, err));
+    if (nbytes > file_nbytes - LENGTH_NBYTES)
+        return uz_fail_at(err, UZ_CORRUPT, path, 0,
+                          "says that its header has %" PRIu64 " bytes, but ends before that; "
+                          "is this a safetensors file?",
+                          nbytes);
     if (nbytes > limits->max_header_bytes)
         return uz_fail_at(err, UZ_LIMIT, path, 0,
                           "says that its header has %" PRIu64 " bytes, at most %" PRIu64
                           " are allowed; is this a safetensors file?",
                           nbytes, limits->max_header_bytes);
-    if (nbytes > file_nbytes - LENGTH_NBYTES)
-        return uz_fail_at(err, UZ_CORRUPT, path, 0,
-                          "says that its header has %" PRIu64 " bytes, but ends before that",
-                          nbytes);
     UZ_TRY(uz_alloc(&header, nbytes + 1, 1, err));
     int rc = uz_pread_all(fd, header, (size_t)nbytes, LENGTH_NBYTES, path, err);
     if (rc == UZ_OK)

@@ -81,12 +81,9 @@ static bool is_true(const struct uz_node *node)
     return uz_node_int(node, &value) && value != 0;
 }
 
-/* The file is {"param": tensor, ...}, or from plain ZeRO-3 a flat tensor. */
-static int read_state(struct uz_universal_state *state, const struct uz_limits *limits,
-                      struct uz_error *err)
+int uz_universal_state_read(struct uz_universal_state *state, struct uz_torch_file *file,
+                            struct uz_error *err)
 {
-    struct uz_torch_file *file;
-    UZ_TRY(uz_torch_open(&file, state->path, limits, err));
     const struct uz_node *root = uz_torch_root(file), *tensor = root;
     if (uz_node_dict(root)) {
         tensor = uz_node_get_small(root, "param");
@@ -94,15 +91,21 @@ static int read_state(struct uz_universal_state *state, const struct uz_limits *
         state->own_shape = is_true(uz_node_get_small(root, "vocab_tensor")) ||
                            is_true(uz_node_get_small(root, "is_expert_param"));
     }
-    int rc = UZ_OK;
     if (!tensor || !uz_torch_is_tensor(tensor)) {
         char kind[160];
-        rc = uz_fail_at(err, UZ_CORRUPT, state->path, UZ_NO_OFFSET,
-                        "holds neither a tensor nor a dictionary with a tensor 'param', but %s",
-                        uz_node_describe(tensor ? tensor : root, kind, sizeof kind));
+        return uz_fail_at(err, UZ_CORRUPT, state->path, UZ_NO_OFFSET,
+                          "holds neither a tensor nor a dictionary with a tensor 'param', but %s",
+                          uz_node_describe(tensor ? tensor : root, kind, sizeof kind));
     }
-    if (rc == UZ_OK)
-        rc = uz_torch_tensor(file, tensor, "the tensor", &state->view, err);
+    return uz_torch_tensor(file, tensor, "the tensor", &state->view, err);
+}
+
+static int read_state(struct uz_universal_state *state, const struct uz_limits *limits,
+                      struct uz_error *err)
+{
+    struct uz_torch_file *file;
+    UZ_TRY(uz_torch_open(&file, state->path, limits, err));
+    int rc = uz_universal_state_read(state, file, err);
     uz_torch_close(file);
     return rc;
 }

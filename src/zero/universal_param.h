@@ -41,6 +41,13 @@ bool uz_universal_name_is_safe(const char *name, size_t nbytes);
 int uz_universal_param_read(struct uz_universal_param *param, const char *folder, const char *state,
                             const struct uz_limits *limits, struct uz_error *err);
 
+/*
+ * Where the tensor of one state's open file is: {"param": tensor, ...}, or from plain ZeRO-3 a flat
+ * tensor. `state` has its path.
+ */
+int uz_universal_state_read(struct uz_universal_state *state, struct uz_torch_file *file,
+                            struct uz_error *err);
+
 void uz_universal_param_free(struct uz_universal_param *param);
 
 /* The weight itself; NULL if the folder has no fp32.pt. */

@@ -89,6 +89,16 @@ def test_verify(folder):
     assert ("error" in told) or told["findings"] is not None
 
 
+def test_verify_of_weights(tmp_path):
+    consolidate(TINY, tmp_path / "out", "--max-shard-size", "200")
+    assert check("verify", tmp_path / "out", "--data")["kind"] == "folder"
+    (tmp_path / "out" / "model-00001-of-00004.safetensors").unlink()
+    told = check("verify", tmp_path / "out", codes=(1,))
+    assert told["findings"][0]["code"] == "UZV061"
+    for folder in fixtures("uc-*"):
+        assert check("verify", folder, "--data")["kind"] == "universal"
+
+
 @pytest.mark.parametrize("stage", [1, 3])
 def test_reshard(stage, tmp_path):
     told = check("reshard", TINY, tmp_path / "new", "--dp", 3, "--stage", stage)

@@ -14,6 +14,13 @@ from common import run
 HERE = pathlib.Path(__file__).resolve().parent
 STAGES, WORLD, BATCH = (2, 3), 2, 4
 
+RANDOM_STATES = {1: {"rng_state.pth"},
+                 **{n: {f"rng_state_{rank}.pth" for rank in range(n)} for n in (2, 4)}}
+
+
+def names_of(folder):
+    return {path.name for path in folder.iterdir()}
+
 
 def train(world, stage, work, *checkpoint):
     """{step: loss} of the steps that it made."""
@@ -50,11 +57,13 @@ def set_batch(state_file, per_device):
 
 
 @pytest.mark.parametrize("stage, world, new_stage",
-                         [(2, 1, 2), (2, 4, 2), (3, 4, 3), (2, 1, 3)])
+                         [(2, 1, 2), (3, 4, 3), (3, 1, 2)])
 def test_resumes(trained, stage, world, new_stage, tmp_path):
     checkpoint, losses = trained[stage]
     moved = tmp_path / "checkpoint-4"
-    run("reshard", checkpoint, moved, "--dp", world, "--stage", new_stage)
+    done = run("reshard", checkpoint, moved, "--dp", world, "--stage", new_stage)
+    assert "train_batch_size" in done.stderr
+    assert names_of(moved) == names_of(checkpoint) - RANDOM_STATES[WORLD] | RANDOM_STATES[world]
     set_batch(moved / "trainer_state.json", BATCH // world)
     resumed = train(world, new_stage, tmp_path, moved)
     assert list(resumed) == ["5", "6"], "four steps were made before"

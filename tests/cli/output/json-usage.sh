@@ -10,7 +10,7 @@ done
 expect 2 "$UNZERO" consolidate --json "$TINY" >stdout 2>stderr
 has stdout '"status":"ARG","message":"OUT is missing'
 expect 2 "$UNZERO" verify --format=json >stdout 2>stderr
-has stdout '"message":"CHECKPOINT is missing"'
+has stdout '"message":"PATH is missing"'
 expect 2 "$UNZERO" diff --rtol --json a >stdout 2>stderr # the value of another option
 [ ! -s stdout ] || fail "$(cat stdout)"
 expect 2 "$UNZERO" consolidat --json >stdout 2>stderr

@@ -25,3 +25,20 @@ echo '[1]' >list.json
 expect 3 "$UNZERO" reshard "$TINY" new --dp 2 --ds-config list.json 2>err
 has err 'list.json' 'is no JSON object'
 absent new new.unzero-partial.*
+
+# What is left to be found out becomes what it was, and the new checkpoint can be a source again.
+cat >auto.json <<'JSON'
+{"zero_optimization": {"stage": 2, "round_robin_gradients": "auto"}, "bf16": {"enabled": "auto"},
+ "train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}
+JSON
+"$UNZERO" reshard -q "$TINY" auto --dp 2 --ds-config auto.json
+"$UNZERO" reshard -q auto again --dp 3
+if grep -rq auto auto/global_step*; then fail 'a value of the configuration is "auto"'; fi
+
+# Every name that DeepSpeed has for fp32 means BF16_Optimizer, whose buffers have no round robin.
+for dtype in fp32 float32 float torch.float32; do
+    echo "{\"data_types\": {\"grad_accum_dtype\": \"$dtype\"}, \"bf16\": {\"enabled\": true},
+        \"zero_optimization\": {\"stage\": 1}}" >"$dtype.json"
+    "$UNZERO" reshard "$TINY" new --dp 2 --ds-config "$dtype.json" --dry-run >out
+    has out 'layout: ZeRO stage 1, 2 ranks, BF16_Optimizer'
+done

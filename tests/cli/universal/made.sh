@@ -30,3 +30,9 @@ has out '"command":"universal"' '"dialect":"any"' '"info_injected":true' '"step"
 has err 'frozen parameters are carried along'
 holds frozen mp_rank_00_model_states.pt zero zero_pp_rank_0_mp_rank_00_model_states.pt \
     zero_pp_rank_1_mp_rank_00_model_states.pt
+
+# Under ZeRO 3 DeepSpeed's loader gives all groups what the first has.
+"$UNZERO" universal -q --dry-run "$FIXTURES/good-ds0196-z1-fp16-w2-tied-2groups" groups 2>err
+has err 'parameter groups differ in weight_decay'
+"$UNZERO" universal -q --dry-run "$FIXTURES/good-z2-bf16-w2-2groups-tiny" groups 2>err
+[ ! -s err ] || fail "warns: $(cat err)"

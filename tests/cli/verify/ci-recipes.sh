@@ -21,13 +21,14 @@ section()
 section 'GitHub Actions' | sed -n '/run: |/,$p' | sed '1d; s/^    //' >github.sh
 section 'GitLab' | sed -n 's/^    - //p' >gitlab.sh
 section 'Slurm, at the end of a job' >slurm.sh
+section 'Before a checkpoint is deleted' >delete.sh
 section 'With jq' >jq.sh
-for recipe in github gitlab slurm jq; do
+for recipe in github gitlab slurm delete jq; do
     grep -q 'unzero verify' "$recipe.sh" || fail "docs/ci.md: no recipe for $recipe"
     CHECKPOINT=sound expect 0 sh -eu "$recipe.sh" >stdout 2>stderr
 done
 absent damaged/latest_verified
-for recipe in github gitlab slurm; do
+for recipe in github gitlab slurm delete; do
     CHECKPOINT=damaged expect 1 sh -eu "$recipe.sh" >stdout 2>stderr
 done
 absent damaged/latest_verified

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 expect 2 "$UNZERO" verify 2>text
-has text "CHECKPOINT is missing"
+has text "PATH is missing"
 expect 2 "$UNZERO" verify a b 2>text
 has text "one argument too many"
 expect 2 "$UNZERO" verify --format html "$TINY" 2>text
