@@ -250,7 +250,7 @@ static void choose(struct place *p, struct fixture *fixture, unsigned turn)
     *p = (struct place){.fixture = fixture};
     for (size_t i = 0; i < fixture->n_files; i++) {
         const struct file *file = &fixture->files[i];
-        if (!strstr(file->name, "_optim_states"))
+        if (!strstr(file->name, "zero_pp_rank_") || !strstr(file->name, "_optim_states"))
             continue;
         if (p->n_optim < 2) {
             p->optim[p->n_optim] = file;

@@ -21,12 +21,12 @@ enum { N_PADDING = 1 << 16 };
 static const struct {
     const char *pattern, *words;
 } refusals[] = {
-    {"good-z0-*", "stage 0"},
-    {"good-stage0-*", "stage 0"},
     {"*-pp2*", "pipeline"},
     {"*-tp2*", "tensor or pipeline parallelism"},
     {"*-moe*", "experts"},
     {"*-autoep*", "experts"},
+    {"good-z0-*", "stage 0"},
+    {"good-stage0-*", "stage 0"},
     {"*-muon", "Muon"},
     {"*-elastic", "elastic"},
     {"good-states-*", "how it is to be cut is unknown"},

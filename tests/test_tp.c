@@ -2,6 +2,7 @@
 /* Tests of joining tensor ranks and pipeline stages, against splits made by plain loops. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "check/replicas.h"
@@ -190,6 +191,15 @@ static const struct one ones[] = {
      .height = 4,
      .map = "{\"parameter_with_row_parallelism_patterns\": [\"w\"]}",
      .shape = {4, 5}},
+    {"three in one along dimension 1, as GPT-2 has them",
+     2,
+     2,
+     6,
+     {{6, {0, 1, 4, 5, 8, 9}}, {6, {2, 3, 6, 7, 10, 11}}},
+     .by_columns = true,
+     .height = 3,
+     .map = "{" SUB("[3, [4, 4, 4]]", "1") "}",
+     .shape = {3, 12}},
     {"an affine map", 2, 2, 2, {{1, {0}}, {1, {1}}}, .map = AFFINE("1", ""), .shape = {2, 2}},
     {"patterns match at the start only",
      2,
@@ -475,11 +485,129 @@ static void test_single_cases(void)
     }
 }
 
+/* ---- Names without rules ---- */
+
+static void check_family(const struct uz_tp_named *names, size_t n, int status, const char *text)
+{
+    struct uz_limits limits;
+    struct uz_tp_rules *rules = NULL;
+    struct uz_error err = {0};
+    uz_limits_default(&limits);
+    CHECK_EQ_I64(uz_tp_rules_of_family(&rules, names, n, &limits, &err), status);
+    const char *got = rules ? uz_tp_family_name(rules) : err.message;
+    CHECK_F(strstr(got, text) != NULL, "%s", got);
+    uz_tp_rules_free(rules);
+}
+
+static void test_families(void)
+{
+    static const uint64_t shape[2] = {8, 8};
+    const struct uz_tp_named llama[] = {{"model.embed_tokens.weight", 2, shape},
+                                        {"model.layers.0.self_attn.q_proj.weight", 2, shape}};
+    const struct uz_tp_named gpt2[] = {{"transformer.wte.weight", 2, shape},
+                                       {"transformer.h.0.attn.c_attn.weight", 2, shape}};
+    check_family(llama, 2, UZ_OK, "Hugging Face Llama/Qwen");
+    check_family(gpt2, 2, UZ_UNSUPPORTED, "Conv1D");
+    check_family(gpt2, 1, UZ_UNSUPPORTED, "transformer.wte.weight");
+}
+
+/* ---- Large reads ---- */
+
+enum { BIG = 8192, BIG_TP = 8, BIG_WIDTH = BIG / BIG_TP, BIG_ROWS = 128, LARGE_NBYTES = 256 << 10 };
+
+static size_t n_reads, n_small_reads;
+static uint64_t n_read_bytes;
+
+int __real_uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *path,
+                        struct uz_error *err);
+int __wrap_uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *path,
+                        struct uz_error *err);
+
+int __wrap_uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *path,
+                        struct uz_error *err)
+{
+    n_reads++;
+    n_small_reads += nbytes < LARGE_NBYTES;
+    n_read_bytes += nbytes;
+    return __real_uz_pread_all(fd, buf, nbytes, offset, path, err);
+}
+
+/* Each rank's columns of an 8192 x 8192 matrix, in a sparse file of its own. */
+static void make_columns(uint32_t rank)
+{
+    static const uint64_t shape[2] = {BIG, BIG_WIDTH};
+    struct uz_model *model = &r.slices[rank];
+    struct uz_limits limits;
+    uint32_t file, place, tensor;
+    char path[PATH_NBYTES];
+    const float first = (float)rank;
+    uz_limits_default(&limits);
+    path_of(path, "%s/columns%u.bin", scratch_dir, rank);
+    rt_must(write_file(path, &first, sizeof first), "file");
+    const struct uz_place made = {.nbytes = (uint64_t)BIG * BIG_WIDTH * 4};
+    rt_must(truncate(path, (off_t)made.nbytes) == 0, "truncate");
+    r.models[rank] = model;
+    rt_must(!uz_model_init(model, &limits, NULL), "model");
+    rt_must(!uz_model_add_file(model, path, &file, NULL), "file");
+    rt_must(!uz_model_add_place(model, &made, &place, NULL), "place");
+    rt_must(
+        !uz_model_add_tensor(model, "w", 1, UZ_ROLE_PARAM, UZ_DTYPE_F32, 2, shape, &tensor, NULL),
+        "tensor");
+    const struct uz_piece piece = {
+        .tensor = tensor, .storage = place, .n_elems = (uint64_t)BIG * BIG_WIDTH};
+    rt_must(!uz_model_add_piece(model, &piece, NULL), "piece");
+    rt_must(!uz_model_finish(model, NULL), "finish");
+}
+
+/* As much as one chunk of output, 4 MiB: each rank's part of it is one read. */
+static void check_chunk(const struct uz_model *model, uint64_t first_row)
+{
+    struct uz_fetch fetch;
+    float *got = malloc((size_t)BIG_ROWS * BIG * sizeof *got);
+    rt_must(got != NULL, "malloc");
+    n_reads = n_small_reads = 0;
+    n_read_bytes = 0;
+    rt_must(!uz_fetch_init(&fetch, model, 4 << 20, BIG_TP, NULL), "fetch");
+    CHECK_EQ_I64(uz_fetch_elems(&fetch, 0, first_row * BIG, (uint64_t)BIG_ROWS * BIG, UZ_DTYPE_F32,
+                                got, NULL),
+                 UZ_OK);
+    CHECK_EQ_U64(n_reads, BIG_TP);
+    CHECK_EQ_U64(n_small_reads, 0);
+    CHECK_EQ_U64(n_read_bytes, (uint64_t)BIG_ROWS * BIG * 4);
+    for (unsigned rank = 0; first_row == 0 && rank < BIG_TP; rank++)
+        CHECK(got[rank * BIG_WIDTH] >= (float)rank && got[rank * BIG_WIDTH] <= (float)rank);
+    uz_fetch_free(&fetch);
+    free(got);
+}
+
+static void test_large_reads(void)
+{
+    static const char map[] = "{\"parameter_with_row_parallelism_patterns\": [\"w\"]}";
+    struct uz_notes notes = {0};
+    struct uz_error err = {0};
+    struct uz_model model;
+    r = (struct random_tp){.pp = 1, .tp = BIG_TP};
+    path_of(r.map_path, "%s/columns.json", scratch_dir);
+    rt_must(write_file(r.map_path, map, sizeof map - 1), "map");
+    for (uint32_t rank = 0; rank < BIG_TP; rank++)
+        make_columns(rank);
+    int rc = join(&model, &notes, &err);
+    if (CHECK_F(rc == UZ_OK, "%s", err.message)) {
+        check_chunk(&model, 0);
+        check_chunk(&model, BIG - BIG_ROWS);
+    }
+    uz_model_free(&model);
+    uz_notes_free(&notes);
+    rt_free(&r);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"random splits are joined", test_random},
         {"single cases", test_single_cases},
+        {"families", test_families},
+        {"large reads", test_large_reads},
         CU_TEST_INFO_NULL,
     };
     rng_init();

@@ -29,6 +29,13 @@ struct uz_checkpoint_options {
      * default "/tmp". Nothing is written if nothing is compressed.
      */
     const char *spool_dir;
+    /**
+     * -1 (default): tensors are whole, joined from all tensor ranks and pipeline stages. Else the
+     * model-parallel rank (pipeline stage * tensor ranks + tensor rank) whose shards are the
+     * tensors, as that rank has them in memory: so partitions can be linked to the shards that were
+     * cut. UZ_ARG if there is no such rank. A pipeline's shards have no low-precision copies.
+     */
+    int64_t model_parallel_rank;
 };
 
 /** What a tensor is. */

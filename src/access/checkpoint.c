@@ -13,7 +13,8 @@ enum { BUFFER_NBYTES = 1024 * 1024 };
 
 void uz_checkpoint_options_default(struct uz_checkpoint_options *options)
 {
-    *options = (struct uz_checkpoint_options){.state = "all", .spool_dir = "/tmp"};
+    *options = (struct uz_checkpoint_options){
+        .state = "all", .spool_dir = "/tmp", .model_parallel_rank = -1};
     uz_input_options_default(&options->input);
 }
 
@@ -124,9 +125,18 @@ static int open_model(struct uz_checkpoint *c, const struct uz_checkpoint_option
 int uz_checkpoint_open(struct uz_checkpoint **checkpoint, const char *path,
                        const struct uz_checkpoint_options *options, struct uz_error *err)
 {
-    struct uz_zero_options zero = {.input = options->input, .state = options->state};
+    struct uz_zero_options zero = {
+        .input = options->input,
+        .state = options->state,
+        .one_rank = options->model_parallel_rank >= 0,
+    };
     struct uz_checkpoint *c;
     uz_error_clear(err);
+    if (options->model_parallel_rank > UINT32_MAX)
+        return uz_fail(err, UZ_ARG, "there is no model-parallel rank %lld",
+                       (long long)options->model_parallel_rank);
+    if (zero.one_rank)
+        zero.mp = (uint32_t)options->model_parallel_rank;
     UZ_TRY(uz_alloc(&c, 1, sizeof *c, err));
     c->notes.strict = options->input.strict;
     int rc = uz_zero_read(path, &zero, &c->model, &c->zero, &c->notes, err);

@@ -46,7 +46,7 @@ static int check_pieces(const struct uz_checkpoint *c, const struct uz_tensor *t
             partition->mp != sorted_partition(c, c->at_place[pieces[0].storage])->mp)
             return uz_fail(err, UZ_UNSUPPORTED,
                            "%s is cut by tensor parallelism before it is partitioned: a partition "
-                           "links to a shard of it",
+                           "links to a shard of it; open one model_parallel_rank",
                            tensor->name);
     }
     return UZ_OK;

@@ -99,8 +99,9 @@ int uz_expert_group_ep(const struct uz_experts *experts, size_t group, uint64_t 
 
 /* What the copies are used for. */
 enum uz_expert_use {
-    UZ_EXPERTS_LP,    /* copies of parameters that the model has; others are frozen */
-    UZ_EXPERTS_ALONE, /* they are the weights */
+    UZ_EXPERTS_LP,              /* copies of parameters that the model has; others are frozen */
+    UZ_EXPERTS_ALONE,           /* they are the weights */
+    UZ_EXPERTS_MASTERS_UNKNOWN, /* copies; which have masters is found out later (stage 0) */
 };
 
 /*

@@ -102,6 +102,13 @@ static int add_tensor(struct adder *a, const struct uz_expert_copy *copy, uint32
     return UZ_OK;
 }
 
+/* True if what the files hold of such a tensor is a copy of a master that is elsewhere. */
+static bool is_lp(const struct adder *a, enum uz_role role)
+{
+    return (a->use == UZ_EXPERTS_LP && role == UZ_ROLE_PARAM) ||
+           (a->use == UZ_EXPERTS_MASTERS_UNKNOWN && role == UZ_ROLE_FROZEN);
+}
+
 static int add_copy(struct adder *a, const struct uz_expert_copy *copy, struct uz_error *err)
 {
     uint32_t index;
@@ -117,9 +124,9 @@ static int add_copy(struct adder *a, const struct uz_expert_copy *copy, struct u
                           "%s of expert %u is of type %s, that of others of %s", copy->name,
                           copy->expert, uz_dtype_name(copy->dtype),
                           uz_dtype_name(tensor->lp_dtype));
-    if (tensor->role != UZ_ROLE_PARAM || a->use == UZ_EXPERTS_ALONE)
-        return uz_model_add_piece(a->model, &piece, err);
-    return uz_model_add_lp_piece(a->model, index, copy->dtype, &piece, err);
+    if (is_lp(a, tensor->role))
+        return uz_model_add_lp_piece(a->model, index, copy->dtype, &piece, err);
+    return uz_model_add_piece(a->model, &piece, err);
 }
 
 /* A parameter of an expert that has no copy: the file lacks it. */

@@ -10,11 +10,6 @@
 
 enum { LABEL_NBYTES = 64 };
 
-const struct uz_tensor *uz_joiner_tensor(const struct uz_joiner *j, const struct uz_held *held)
-{
-    return &j->sources->slices[held->slice]->tensors[held->tensor];
-}
-
 /* ---- Setting up ---- */
 
 /* Files and storages of all ranks become the model's. */

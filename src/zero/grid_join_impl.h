@@ -24,8 +24,11 @@ struct uz_joiner {
 };
 
 /* What a rank holds under a name. */
-const struct uz_tensor *uz_joiner_tensor(const struct uz_joiner *joiner,
-                                         const struct uz_held *held);
+static inline const struct uz_tensor *uz_joiner_tensor(const struct uz_joiner *joiner,
+                                                       const struct uz_held *held)
+{
+    return &joiner->sources->slices[held->slice]->tensors[held->tensor];
+}
 
 /* ---- grid_rules.c: who holds a name, and how it is joined ---- */
 

@@ -7,9 +7,8 @@
 #include <string.h>
 
 #include "kernels/cast.h"
-#include "zero/source.h"
 
-enum { SAMPLE_ELEMS = 256, MAX_ELEM_NBYTES = 8, MAX_GROUPS = 65536 };
+enum { MAX_GROUPS = 65536 };
 
 /* ---- What stands under `optimizer` ---- */
 
@@ -110,8 +109,6 @@ void uz_masters_free(struct uz_masters *m)
     free(m->totals);
     uz_map_free(m->state_of_id);
     free(m->ids);
-    free(m->copies);
-    free(m->copy_bytes);
     *m = (struct uz_masters){0};
 }
 
@@ -143,84 +140,6 @@ const struct uz_dict *uz_masters_states(const struct uz_masters *m, size_t group
     return uz_node_dict(states->pairs[place].value);
 }
 
-/* ---- Samples ---- */
-
-static void swap_elems(unsigned char *bytes, size_t n_elems, size_t size)
-{
-    for (size_t i = 0; i < n_elems; i++)
-        for (size_t k = 0; k < size / 2; k++) {
-            unsigned char kept = bytes[i * size + k];
-            bytes[i * size + k] = bytes[(i + 1) * size - 1 - k];
-            bytes[(i + 1) * size - 1 - k] = kept;
-        }
-}
-
-/* Element number `index`, row-major, of a strided array: where it lies. */
-static uint64_t strided_place(unsigned ndim, const uint64_t *shape, const uint64_t *stride,
-                              uint64_t index)
-{
-    uint64_t place = 0;
-    for (unsigned j = ndim; j-- > 0;) {
-        place += index % shape[j] * stride[j];
-        index /= shape[j];
-    }
-    return place;
-}
-
-/* The first n elements of a tensor in the byte order of this machine; stride NULL: contiguous. */
-static int read_sample(const struct uz_masters *m, const struct uz_storage *storage,
-                       enum uz_dtype dtype, uint64_t first, unsigned ndim, const uint64_t *shape,
-                       const uint64_t *stride, uint32_t n, unsigned char *bytes,
-                       struct uz_error *err)
-{
-    size_t size = uz_dtype_size(dtype);
-    if (!stride)
-        UZ_TRY(uz_torch_read(m->file, storage, first * size, bytes, n * size, err));
-    for (uint32_t i = 0; stride && i < n; i++)
-        UZ_TRY(uz_torch_read(m->file, storage,
-                             (first + strided_place(ndim, shape, stride, i)) * size,
-                             bytes + i * size, size, err));
-    if (storage->big_endian)
-        swap_elems(bytes, n, size);
-    return UZ_OK;
-}
-
-static int sample_copy(struct uz_masters *m, const struct uz_model *model, uint32_t tensor,
-                       struct uz_sample *sample, struct uz_error *err)
-{
-    const struct uz_tensor *t = &model->tensors[tensor];
-    const struct uz_piece *piece = &model->lp_pieces[t->lp];
-    sample->n_elems = t->numel < SAMPLE_ELEMS ? (uint32_t)t->numel : SAMPLE_ELEMS;
-    if (sample->n_elems == 0)
-        return UZ_OK;
-    const struct uz_place *place = &model->places[piece->storage];
-    struct uz_storage storage = {
-        .key = place->entry,
-        .offset = place->offset,
-        .nbytes = place->nbytes,
-        .entry = place->entry,
-        .packing = place->packing,
-        .big_endian = place->big_endian,
-    };
-    return read_sample(m, &storage, t->dtype, piece->src, t->ndim, t->shape,
-                       piece->map ? piece->map->src_stride : NULL, sample->n_elems, sample->bytes,
-                       err);
-}
-
-int uz_masters_prepare(struct uz_masters *m, const struct uz_model *model, const uint32_t *tensors,
-                       size_t n, struct uz_error *err)
-{
-    if (m->form == UZ_MASTERS_NONE)
-        return UZ_OK;
-    UZ_TRY(uz_alloc(&m->copies, n, sizeof *m->copies, err));
-    UZ_TRY(uz_alloc(&m->copy_bytes, n, SAMPLE_ELEMS * MAX_ELEM_NBYTES, err));
-    for (size_t c = 0; c < n; c++) {
-        m->copies[c].bytes = m->copy_bytes + c * SAMPLE_ELEMS * MAX_ELEM_NBYTES;
-        UZ_TRY(sample_copy(m, model, tensors[c], &m->copies[c], err));
-    }
-    return UZ_OK;
-}
-
 /* ---- Comparing ---- */
 
 /* Two-byte floats; a NaN equals any NaN, as frameworks choose their own. */
@@ -243,7 +162,7 @@ static bool equal_halves(const unsigned char *a, const unsigned char *b, uint32_
 static bool is_rounded(const struct uz_sample *copy, enum uz_dtype copy_dtype,
                        const unsigned char *master, enum uz_dtype master_dtype)
 {
-    unsigned char rounded[SAMPLE_ELEMS * sizeof(uint16_t)];
+    unsigned char rounded[UZ_SAMPLE_ELEMS * sizeof(uint16_t)];
     if (copy_dtype == master_dtype)
         return !memcmp(copy->bytes, master, copy->n_elems * uz_dtype_size(copy_dtype));
     if (master_dtype != UZ_DTYPE_F32 || (copy_dtype != UZ_DTYPE_BF16 && copy_dtype != UZ_DTYPE_F16))
@@ -253,20 +172,23 @@ static bool is_rounded(const struct uz_sample *copy, enum uz_dtype copy_dtype,
     return equal_halves(rounded, copy->bytes, copy->n_elems, copy_dtype);
 }
 
-static int match_sample(const struct uz_masters *m, const struct uz_tensor *tensor,
-                        size_t candidate, const struct uz_view *master, uint64_t first,
-                        bool *matches, struct uz_error *err)
+static int match_sample(const struct uz_masters *m, const struct uz_candidate *c,
+                        const struct uz_view *master, uint64_t skip, bool *matches,
+                        struct uz_error *err)
 {
-    unsigned char bytes[SAMPLE_ELEMS * MAX_ELEM_NBYTES];
-    const struct uz_sample *copy = &m->copies[candidate];
-    UZ_TRY(read_sample(m, &master->storage, master->dtype, first, master->ndim, master->shape,
-                       master->contiguous ? NULL : master->stride, copy->n_elems, bytes, err));
-    *matches = is_rounded(copy, tensor->dtype, bytes, master->dtype);
+    unsigned char bytes[UZ_SAMPLE_ELEMS * UZ_SAMPLE_ELEM_NBYTES];
+    UZ_TRY(uz_sample_read(m->file, master, skip, c->copy.n_elems, bytes, err));
+    *matches = is_rounded(&c->copy, c->dtype, bytes, master->dtype);
     return UZ_OK;
 }
 
+static bool has_shape(const struct uz_candidate *c, const struct uz_view *view)
+{
+    return uz_same_shape(view->ndim, view->shape, c->ndim, c->shape);
+}
+
 /* Where there are no masters: a state of the parameter's shape, or no state with a shape at all. */
-static bool match_states(const struct uz_masters *m, const struct uz_tensor *tensor, size_t group,
+static bool match_states(const struct uz_masters *m, const struct uz_candidate *c, size_t group,
                          uint64_t index)
 {
     const struct uz_dict *states = uz_masters_states(m, group, index);
@@ -278,28 +200,25 @@ static bool match_states(const struct uz_masters *m, const struct uz_tensor *ten
             uz_torch_tensor(m->file, states->pairs[i].value, "a state", &view, NULL) < 0)
             continue;
         any = true;
-        if (uz_view_is_of(&view, tensor))
+        if (has_shape(c, &view))
             return true;
     }
     return !any;
 }
 
-int uz_masters_match(const struct uz_masters *m, const struct uz_tensor *tensor, size_t candidate,
-                     size_t group, uint64_t place, bool *matches, struct uz_error *err)
+int uz_masters_match(const struct uz_masters *m, const struct uz_candidate *c, size_t group,
+                     uint64_t place, bool *matches, struct uz_error *err)
 {
     struct uz_view view;
     switch (m->form) {
     case UZ_MASTERS_FLAT:
-        view = m->groups[group].flat;
-        return match_sample(m, tensor, candidate, &view, view.first + place, matches, err);
+        return match_sample(m, c, &m->groups[group].flat, place, matches, err);
     case UZ_MASTERS_LISTS:
         UZ_TRY(uz_masters_view(m, group, place, &view, err));
-        *matches = uz_view_is_of(&view, tensor);
-        if (!*matches)
-            return UZ_OK;
-        return match_sample(m, tensor, candidate, &view, view.first, matches, err);
+        *matches = has_shape(c, &view);
+        return *matches ? match_sample(m, c, &view, 0, matches, err) : UZ_OK;
     case UZ_MASTERS_NONE:
-        *matches = match_states(m, tensor, group, place);
+        *matches = match_states(m, c, group, place);
         break;
     }
     return UZ_OK;

@@ -5,6 +5,7 @@
 
 #include "layout/model.h"
 #include "torch/file.h"
+#include "zero/sample.h"
 
 enum uz_masters_form {
     UZ_MASTERS_NONE,  /* none: fp32 training, or the module is all there is */
@@ -17,10 +18,20 @@ struct uz_masters_group {
     struct uz_view flat;        /* UZ_MASTERS_FLAT */
 };
 
-/* The first elements of a tensor, as they are stored. */
-struct uz_sample {
-    uint32_t n_elems;
-    unsigned char *bytes;
+/*
+ * What may have its master in a file: a parameter, or of a stack of experts (experts.h, fused)
+ * those that one rank holds. Shape and numel are those of what the rank holds.
+ */
+struct uz_candidate {
+    uint32_t tensor;     /* of the model */
+    enum uz_dtype dtype; /* of the low-precision copy */
+    unsigned ndim;
+    const uint64_t *shape;
+    uint64_t numel;
+    const uint32_t *experts; /* a stack: numbers of the experts in their order; else NULL */
+    uint32_t n_experts;
+    bool is_late;          /* may stand behind those that are not in its group */
+    struct uz_sample copy; /* the low-precision copy's first elements */
 };
 
 struct uz_masters {
@@ -32,8 +43,6 @@ struct uz_masters {
     const struct uz_node *optimizer; /* the wrapped optimizer's state_dict; NULL if there is none */
     struct uz_map *state_of_id;      /* optimizer.state: id (8 bytes) -> place in the dictionary */
     int64_t *ids;
-    struct uz_sample *copies;  /* of each candidate's low-precision copy */
-    unsigned char *copy_bytes; /* owns theirs */
 };
 
 /* Reads what stands under `optimizer`. Free with uz_masters_free, after failures too. */
@@ -41,18 +50,13 @@ int uz_masters_read(struct uz_masters *masters, struct uz_torch_file *file, stru
 
 void uz_masters_free(struct uz_masters *masters);
 
-/* Takes samples of the candidates' low-precision copies, for uz_masters_match. */
-int uz_masters_prepare(struct uz_masters *masters, const struct uz_model *model,
-                       const uint32_t *tensors, size_t n, struct uz_error *err);
-
 /*
- * Whether a candidate (its number and its tensor) can have its master at `place` of a group: the
- * shape is the same and the low-precision copy is the rounded master, as far as the first elements
- * tell. Without masters the shapes of states decide, where there are any.
+ * Whether a candidate can have its master at `place` of a group: the shape is the same and the
+ * low-precision copy is the rounded master, as far as the first elements tell. Without masters the
+ * shapes of states decide, where there are any.
  */
-int uz_masters_match(const struct uz_masters *masters, const struct uz_tensor *tensor,
-                     size_t candidate, size_t group, uint64_t place, bool *matches,
-                     struct uz_error *err);
+int uz_masters_match(const struct uz_masters *masters, const struct uz_candidate *candidate,
+                     size_t group, uint64_t place, bool *matches, struct uz_error *err);
 
 /* The view of master number `index` of a group of UZ_MASTERS_LISTS. */
 int uz_masters_view(const struct uz_masters *masters, size_t group, uint64_t index,

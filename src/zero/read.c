@@ -7,43 +7,17 @@
 
 #include "base/parallel.h"
 #include "zero/archive_root.h"
-#include "zero/grid_join.h"
 #include "zero/pipe_layers.h"
 #include "zero/rank_copies.h"
-#include "zero/reading.h"
+#include "zero/read_impl.h"
 #include "zero/tp_rules.h"
 #include "zero/universal_read.h"
-
-/* What a model-parallel rank's reading fills if there are several of them. */
-struct own {
-    struct uz_model model;
-    struct uz_zero_info info;
-    struct uz_notes notes;
-};
-
-struct checkpoint {
-    const struct uz_zero_options *options;
-    unsigned threads;
-    struct uz_topology topology;
-    enum uz_shard_kind model_kind; /* of the model states */
-    enum uz_layout layout;
-    struct uz_reading *slices; /* of each model-parallel rank */
-    uint32_t n_slices;
-    struct uz_grid grid;
-    struct own *own;         /* NULL if there is one rank: then the caller's are filled at once */
-    bool has_layers;         /* a pipeline's weights are in layer files */
-    struct uz_model *layers; /* then: what they hold, of each tensor rank */
-    uint32_t n_layers;
-    struct uz_model *model;
-    struct uz_zero_info *info;
-    struct uz_notes *notes;
-};
 
 /*
  * A universal checkpoint may have model states under the names of all stages: those of the stage
  * that the configuration tells are what was saved, the others are for loaders.
  */
-static int choose_universal(struct checkpoint *c, const struct uz_shard_file *any, bool *stage3,
+static int choose_universal(struct uz_read *c, const struct uz_shard_file *any, bool *stage3,
                             struct uz_error *err)
 {
     struct uz_torch_file *file;
@@ -65,7 +39,7 @@ static int choose_universal(struct checkpoint *c, const struct uz_shard_file *an
 }
 
 /* Which model states there are tells ZeRO 3 from the other stages. */
-static int find_model_states(struct checkpoint *c, struct uz_error *err)
+static int find_model_states(struct uz_read *c, struct uz_error *err)
 {
     size_t n12, n3;
     const struct uz_shard_file *model12 = uz_topology_shards(&c->topology, UZ_SHARD_MODEL, &n12);
@@ -97,7 +71,7 @@ static int find_model_states(struct checkpoint *c, struct uz_error *err)
 }
 
 /* Copies of the model states in further folders must be of the same save. */
-static int check_copy(const struct checkpoint *c, const struct uz_shard_file *copy,
+static int check_copy(const struct uz_read *c, const struct uz_shard_file *copy,
                       struct uz_error *err)
 {
     struct uz_torch_file *file;
@@ -118,7 +92,7 @@ static int check_copy(const struct checkpoint *c, const struct uz_shard_file *co
 }
 
 /* A state that was asked for must be there; if not, the message lists those that are. */
-static int check_state(struct checkpoint *c, struct uz_error *err)
+static int check_state(struct uz_read *c, struct uz_error *err)
 {
     const char *wanted = c->options->state, *seen = "";
     if (!wanted || c->model->n_states > 1)
@@ -139,7 +113,7 @@ static int check_state(struct checkpoint *c, struct uz_error *err)
 /* ---- The model-parallel ranks, one after another or side by side ---- */
 
 /* A map that is not needed must be one all the same: the user named it. */
-static int check_tp_map(const struct checkpoint *c, struct uz_error *err)
+static int check_tp_map(const struct uz_read *c, struct uz_error *err)
 {
     struct uz_tp_rules *rules;
     const char *path = c->options->input.tp_map;
@@ -150,21 +124,13 @@ static int check_tp_map(const struct checkpoint *c, struct uz_error *err)
     return uz_warn(c->notes, err, "--tp-map is of no use here: there is one tensor rank");
 }
 
-/* Whether experts are spread over tensor ranks or cut by them is recorded nowhere. */
-static int refuse_experts(const struct checkpoint *c, struct uz_error *err)
-{
-    return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
-                      "experts (MoE) together with tensor or pipeline parallelism are not "
-                      "supported: the files do not tell how the ranks share them");
-}
-
-static int set_up_slices(struct checkpoint *c, struct uz_error *err)
+static int set_up_slices(struct uz_read *c, struct uz_error *err)
 {
     unsigned threads = c->threads;
-    size_t n_experts;
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &c->n_slices, err));
-    if (c->n_slices > 1 && uz_topology_shards(&c->topology, UZ_SHARD_EXPERT, &n_experts))
-        return refuse_experts(c, err);
+    if (c->options->one_rank && c->options->mp >= c->n_slices)
+        return uz_fail(err, UZ_ARG, "there is no model-parallel rank %u, only %u", c->options->mp,
+                       c->n_slices);
     UZ_TRY(uz_alloc(&c->slices, c->n_slices, sizeof *c->slices, err));
     c->has_layers = uz_has_pipe_layers(&c->topology);
     UZ_TRY(check_tp_map(c, err));
@@ -172,12 +138,14 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
         UZ_TRY(uz_alloc(&c->own, c->n_slices, sizeof *c->own, err));
     for (uint32_t mp = 0; mp < c->n_slices; mp++) {
         struct uz_reading *slice = &c->slices[mp];
-        struct own *own = c->own ? &c->own[mp] : NULL;
+        bool is_wanted = c->options->one_rank && c->options->mp == mp;
+        struct uz_own *own = c->own && !is_wanted ? &c->own[mp] : NULL;
         size_t n;
         *slice = (struct uz_reading){
             .options = c->options,
             .topology = &c->topology,
             .mp = mp,
+            .is_one_of_several = c->n_slices > 1,
             .first = uz_topology_shards_of(&c->topology, c->model_kind, mp, &n),
             .threads = threads > c->n_slices ? threads / c->n_slices : 1,
             .layout = c->layout,
@@ -195,7 +163,7 @@ static int set_up_slices(struct checkpoint *c, struct uz_error *err)
 
 static int open_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
 {
-    struct checkpoint *c = cookie;
+    struct uz_read *c = cookie;
     struct uz_reading *slice = &c->slices[job + 1]; /* rank 0 is open */
     (void)worker;
     slice->ties_of = c->slices[0].model;
@@ -203,7 +171,7 @@ static int open_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
 }
 
 /* The copies of several model-parallel ranks of ZeRO 3 are not followed through the join. */
-static int list_rank_copies(const struct checkpoint *c, struct uz_reading *r, struct uz_error *err)
+static int list_rank_copies(const struct uz_read *c, struct uz_reading *r, struct uz_error *err)
 {
     if (c->n_slices == 1)
         return uz_reading_add_rank_copies(r, err);
@@ -213,7 +181,7 @@ static int list_rank_copies(const struct checkpoint *c, struct uz_reading *r, st
 
 static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
 {
-    struct checkpoint *c = cookie;
+    struct uz_read *c = cookie;
     struct uz_reading *r = &c->slices[job];
     (void)worker;
     if (r->layout == UZ_LAYOUT_STAGE12 || r->layout == UZ_LAYOUT_STAGE3) {
@@ -228,18 +196,18 @@ static int join_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
     return uz_model_finish(r->model, err);
 }
 
-static int run_jobs(struct checkpoint *c, uz_job_fn job, uint64_t n, struct uz_error *err)
+static int run_jobs(struct uz_read *c, uz_job_fn job, uint64_t n, struct uz_error *err)
 {
     return uz_parallel(c->threads, n, job, NULL, c, err);
 }
 
-static const char *path_of(const struct checkpoint *c, uint32_t slice)
+static const char *path_of(const struct uz_read *c, uint32_t slice)
 {
     return c->slices[slice].model->files[0];
 }
 
 /* What the first files of all ranks tell must fit together before their shards are read. */
-static int check_opened(struct checkpoint *c, struct uz_error *err)
+static int check_opened(struct uz_read *c, struct uz_error *err)
 {
     const struct uz_reading *first = &c->slices[0];
     struct uz_grid_record *records;
@@ -250,8 +218,6 @@ static int check_opened(struct checkpoint *c, struct uz_error *err)
     free(records);
     UZ_TRY(rc);
     for (uint32_t i = 1; i < c->n_slices; i++) {
-        if (c->slices[i].info->has_experts)
-            return refuse_experts(c, err);
         UZ_TRY(uz_metadata_same_save(&first->info->metadata, path_of(c, 0),
                                      &c->slices[i].info->metadata, path_of(c, i), err));
         if (c->slices[i].layout != first->layout)
@@ -259,13 +225,18 @@ static int check_opened(struct checkpoint *c, struct uz_error *err)
                               "is of another ZeRO stage than %s: only one has 'param_shapes'",
                               path_of(c, 0));
     }
+    if (c->has_layers && first->layout == UZ_LAYOUT_STAGE0 && c->grid.tp > 1)
+        return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
+                          "a pipeline without ZeRO (stage 0) with several tensor ranks is not "
+                          "supported: how tensor ranks are joined is recorded under the names of "
+                          "tied layers, and which layers are tied is not");
     for (size_t i = 0; i < c->topology.n_copies; i++)
         UZ_TRY(check_copy(c, &c->topology.copies[i], err));
     return UZ_OK;
 }
 
 /* The ranks' optimizers made their steps together. */
-static int check_joined(struct checkpoint *c, struct uz_error *err)
+static int check_joined(struct uz_read *c, struct uz_error *err)
 {
     const struct uz_zero_info *first = c->slices[0].info;
     for (uint32_t i = 1; i < c->n_slices; i++) {
@@ -285,11 +256,12 @@ static int check_joined(struct checkpoint *c, struct uz_error *err)
 }
 
 /* Takes over what was found on the way to the ranks' own models. */
-static int gather_info(struct checkpoint *c, struct uz_error *err)
+static int gather_info(struct uz_read *c, struct uz_error *err)
 {
-    if (c->own)
+    uint32_t first = c->options->one_rank ? c->options->mp : 0;
+    if (c->own && !c->options->one_rank)
         *c->info = c->own[0].info;
-    for (uint32_t i = 0; c->own && i < c->n_slices; i++) {
+    for (uint32_t i = 0; c->own && !c->options->one_rank && i < c->n_slices; i++) {
         const struct uz_zero_info *info = &c->own[i].info;
         c->info->round_robin |= info->round_robin;
         c->info->steps_differ |= info->steps_differ;
@@ -298,7 +270,7 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
         c->info->buffers_hide_copies |= info->buffers_hide_copies;
         UZ_TRY(uz_notes_merge(c->notes, &c->own[i].notes, err));
     }
-    c->info->dp_world_size = c->slices[0].world;
+    c->info->dp_world_size = c->slices[first].world;
     c->info->tp = c->grid.tp;
     c->info->pp = c->grid.pp;
     c->info->tag = c->topology.tag;
@@ -306,141 +278,20 @@ static int gather_info(struct checkpoint *c, struct uz_error *err)
     return UZ_OK;
 }
 
-/* The rules for tensor parallelism that a stage's first rank records; NULL if there are none. */
-static int read_rules(const struct checkpoint *c, uint32_t pp, struct uz_tp_rules **rules,
-                      struct uz_error *err)
+/* Joins the data-parallel ranks of each model-parallel one, or of the one that is wanted. */
+static int join_ranks(struct uz_read *c, struct uz_error *err)
 {
-    struct uz_torch_file *file;
-    const char *path = path_of(c, pp * c->grid.tp);
-    UZ_TRY(uz_torch_open(&file, path, &c->options->input.limits, err));
-    const struct uz_node *info = uz_node_get(uz_torch_root(file), "universal_checkpoint_info");
-    const struct uz_dict *dict = uz_node_dict(info);
-    int rc = UZ_OK;
-    if (info && !uz_node_is_none(info) && !(dict && dict->n == 0))
-        rc = uz_tp_rules_read(rules, info, "universal_checkpoint_info", &c->options->input.limits,
-                              err);
-    uz_torch_close(file);
-    return rc < 0 ? uz_error_in_file(err, rc, path) : UZ_OK;
-}
-
-/* ---- Layer files ---- */
-
-/* Names that stages list as buffers. */
-struct buffers {
-    struct uz_map *index;
-    const char **names;
-    size_t n, cap;
-};
-
-static int list_buffers(const struct checkpoint *c, struct buffers *buffers, struct uz_error *err)
-{
-    buffers->index = uz_map_new();
-    if (!buffers->index)
-        return uz_fail_nomem(err, sizeof(void *));
-    for (uint32_t i = 0; i < c->n_slices; i++)
-        for (size_t k = 0; k < c->slices[i].n_buffers; k++) {
-            const char *name = c->slices[i].buffers[k], **slot;
-            bool present;
-            UZ_TRY(uz_map_add(buffers->index, name, strlen(name), 0, &present, err));
-            if (present)
-                continue;
-            UZ_TRY(UZ_APPEND(buffers->names, buffers->n, buffers->cap, &slot, err));
-            *slot = name;
-        }
-    return UZ_OK;
-}
-
-/* `stages` has room for one pointer a stage. */
-static int read_layers_of(struct checkpoint *c, uint32_t tp, const struct buffers *buffers,
-                          const struct uz_model **stages, struct uz_error *err)
-{
-    const struct uz_pipe_layers layers = {
-        .topology = &c->topology,
-        .tp = tp,
-        .stages = stages,
-        .n_stages = c->grid.pp,
-        .buffers = buffers->index,
-        .buffer_names = buffers->names,
-        .n_buffer_names = buffers->n,
-        .lone_role = c->layout == UZ_LAYOUT_LP ? UZ_ROLE_PARAM : UZ_ROLE_FROZEN,
-        .limits = &c->options->input.limits,
-        .notes = c->notes,
-    };
-    for (uint32_t pp = 0; pp < c->grid.pp; pp++) {
-        const struct uz_reading *slice = &c->slices[pp * c->grid.tp + tp];
-        stages[pp] = slice->has_shapes ? &slice->shapes : slice->model;
-    }
-    UZ_TRY(uz_model_init(&c->layers[tp], &c->options->input.limits, err));
-    c->n_layers++;
-    return uz_pipe_layers_read(&layers, &c->layers[tp], err);
-}
-
-static int read_layers(struct checkpoint *c, struct uz_error *err)
-{
-    const struct uz_model **stages = NULL;
-    struct buffers buffers = {0};
-    int rc = list_buffers(c, &buffers, err);
-    if (rc == UZ_OK)
-        rc = uz_alloc(&c->layers, c->grid.tp, sizeof *c->layers, err);
-    if (rc == UZ_OK)
-        rc = uz_alloc(&stages, c->grid.pp, sizeof *stages, err);
-    for (uint32_t tp = 0; rc == UZ_OK && tp < c->grid.tp; tp++)
-        rc = read_layers_of(c, tp, &buffers, stages, err);
-    free(stages);
-    free(buffers.names);
-    uz_map_free(buffers.index);
-    return rc;
-}
-
-/* ---- The join ---- */
-
-/* Joins what the ranks' models hold; `models` and `rules` are room for pointers. */
-static int join_own(struct checkpoint *c, const struct uz_model **models,
-                    struct uz_tp_rules **rules, struct uz_error *err)
-{
-    struct uz_grid_sources sources = {
-        .grid = c->grid,
-        .slices = models,
-        .has_layers = c->has_layers,
-        .all_copies = c->options->all_copies,
-        .rules = rules,
-        .tp_map = c->options->input.tp_map,
-        .limits = &c->options->input.limits,
-    };
-    if (c->has_layers)
-        UZ_TRY(read_layers(c, err));
-    for (uint32_t i = 0; i < c->n_slices; i++)
-        models[i] = &c->own[i].model;
-    for (uint32_t tp = 0; tp < c->n_layers; tp++)
-        models[c->n_slices + tp] = &c->layers[tp];
-    for (uint32_t pp = 0; pp < c->grid.pp; pp++)
-        UZ_TRY(read_rules(c, pp, &rules[pp], err));
-    UZ_TRY(uz_grid_join(c->model, &sources, c->notes, err));
-    return uz_model_finish(c->model, err);
-}
-
-static int join_slices(struct checkpoint *c, struct uz_error *err)
-{
-    const struct uz_model **models = NULL;
-    struct uz_tp_rules **rules = NULL;
-    if (!c->own)
-        return UZ_OK;
-    int rc = uz_alloc(&models, c->n_slices + (uint64_t)c->grid.tp, sizeof *models, err);
-    if (rc == UZ_OK)
-        rc = uz_alloc(&rules, c->grid.pp, sizeof *rules, err);
-    if (rc == UZ_OK)
-        rc = join_own(c, models, rules, err);
-    for (uint32_t pp = 0; rules && pp < c->grid.pp; pp++)
-        uz_tp_rules_free(rules[pp]);
-    free(rules);
-    free(models);
-    return rc;
+    if (c->options->one_rank)
+        return join_job(c, c->options->mp, 0, err);
+    UZ_TRY(run_jobs(c, join_job, c->n_slices, err));
+    UZ_TRY(check_joined(c, err));
+    return uz_read_join(c, err);
 }
 
 /* ---- Universal checkpoints ---- */
 
 /* Modules of ZeRO 0 to 2 hold what no piece tells of: cut for tensor ranks, or padded. */
-static void mark_hidden_copies(struct checkpoint *c, uint32_t n_mp)
+static void mark_hidden_copies(struct uz_read *c, uint32_t n_mp)
 {
     c->info->buffers_hide_copies = n_mp > 1 || (c->info->stage == 3 && c->slices[0].world > 1);
     for (size_t i = 0; i < c->model->n_tensors; i++) {
@@ -451,10 +302,13 @@ static void mark_hidden_copies(struct checkpoint *c, uint32_t n_mp)
 }
 
 /* Parameters are whole already: one reading goes through the files of all ranks. */
-static int read_universal(struct checkpoint *c, struct uz_error *err)
+static int read_universal(struct uz_read *c, struct uz_error *err)
 {
     uint32_t n_mp;
     size_t n;
+    if (c->options->one_rank)
+        return uz_fail_at(err, UZ_ARG, c->topology.dir, UZ_NO_OFFSET,
+                          "is a universal checkpoint: it has no model-parallel ranks' shards");
     UZ_TRY(uz_grid_count(&c->topology, c->model_kind, &n_mp, err));
     UZ_TRY(uz_alloc(&c->slices, 1, sizeof *c->slices, err));
     c->n_slices = 1;
@@ -474,7 +328,7 @@ static int read_universal(struct checkpoint *c, struct uz_error *err)
     return gather_info(c, err);
 }
 
-static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_error *err)
+static int read_checkpoint(struct uz_read *c, const char *path, struct uz_error *err)
 {
     struct uz_topology_request request = {
         .path = path,
@@ -494,14 +348,12 @@ static int read_checkpoint(struct checkpoint *c, const char *path, struct uz_err
     UZ_TRY(uz_reading_open(&c->slices[0], err));
     UZ_TRY(run_jobs(c, open_job, c->n_slices - 1, err));
     UZ_TRY(check_opened(c, err));
-    UZ_TRY(run_jobs(c, join_job, c->n_slices, err));
-    UZ_TRY(check_joined(c, err));
-    UZ_TRY(join_slices(c, err));
+    UZ_TRY(join_ranks(c, err));
     UZ_TRY(check_state(c, err));
     return gather_info(c, err);
 }
 
-static void free_slices(struct checkpoint *c)
+static void free_slices(struct uz_read *c)
 {
     for (uint32_t i = 0; c->slices && i < c->n_slices; i++)
         uz_reading_free(&c->slices[i]);
@@ -519,7 +371,7 @@ static void free_slices(struct checkpoint *c)
 int uz_zero_read(const char *path, const struct uz_zero_options *options, struct uz_model *model,
                  struct uz_zero_info *info, struct uz_notes *notes, struct uz_error *err)
 {
-    struct checkpoint c = {.options = options, .model = model, .info = info, .notes = notes};
+    struct uz_read c = {.options = options, .model = model, .info = info, .notes = notes};
     unsigned threads = options->input.threads;
     c.threads = threads ? threads : uz_usable_processors();
     *info = (struct uz_zero_info){0};

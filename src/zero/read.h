@@ -14,6 +14,9 @@
 struct uz_zero_options {
     struct uz_input_options input;
     const char *state; /* optimizer state to read beside the weights; "all"; NULL: none */
+    /* What model-parallel rank `mp` holds, its shards as they are; else those of all are joined. */
+    bool one_rank;
+    uint32_t mp;
     /*
      * List all copies that files hold of a tensor, as layers, for those who change it: further
      * low-precision ones (UZ_LAYER_LP), and what every rank of ZeRO 3 keeps (UZ_LAYER_EQUAL, which

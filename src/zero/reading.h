@@ -30,6 +30,7 @@ struct uz_reading {
     const struct uz_zero_options *options;
     const struct uz_topology *topology;
     uint32_t mp;                       /* model-parallel rank */
+    bool is_one_of_several;            /* there are other model-parallel ranks */
     const struct uz_shard_file *first; /* its model states (of data-parallel rank 0) */
     unsigned threads;                  /* for its shards */
     const struct uz_model *ties_of;    /* of rank 0, opened before; see struct uz_module_reader */
@@ -76,6 +77,13 @@ void uz_reading_free(struct uz_reading *reading);
 
 /* Notes that the optimizer keeps a state of that name. */
 void uz_reading_note_state(struct uz_reading *reading, const char *name, size_t nbytes);
+
+/*
+ * Stage 0 of a pipeline: gives the model the parameters that this stage's optimizer can have
+ * masters of, with their low-precision copies in the layer files. UZ_UNSUPPORTED if that cannot be
+ * told.
+ */
+int uz_reading_add_stage0_layers(struct uz_reading *reading, struct uz_error *err);
 
 /* Stage 0: finds the masters and the optimizer's states in the open model states. */
 int uz_reading_join_stage0(struct uz_reading *reading, struct uz_torch_file *file,

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "zero/mapped_shapes.h"
+#include "zero/masters.h"
 #include "zero/pipe_layers.h"
 #include "zero/reading.h"
 
@@ -56,21 +58,42 @@ static bool is_there(const struct uz_node *node)
 
 /*
  * Model states of ZeRO 0, 1 and 2 have one name. Stage 0 lists no shapes and keeps the optimizer
- * itself; what DeepSpeed saved without any optimizer looks like it.
+ * itself, unless it was a pipeline's BF16_Optimizer, which has partitions all the same; what
+ * DeepSpeed saved without any optimizer looks like stage 0, too.
  */
-static int tell_layout(struct uz_reading *r, const struct uz_torch_file *file, struct uz_error *err)
+static void tell_layout(struct uz_reading *r, const struct uz_torch_file *file)
 {
-    const struct uz_node *root = uz_torch_root(file);
     size_t n_optim;
-    if (r->layout != UZ_LAYOUT_STAGE12 || is_there(uz_node_get(root, "param_shapes")))
-        return UZ_OK;
+    if (r->layout != UZ_LAYOUT_STAGE12 ||
+        is_there(uz_node_get(uz_torch_root(file), "param_shapes")))
+        return;
     uz_topology_shards(r->topology, UZ_SHARD_OPTIM, &n_optim);
-    if (n_optim > 0)
+    if (n_optim == 0)
+        r->layout = UZ_LAYOUT_STAGE0;
+}
+
+/* param_shapes; made of other metadata where there is none. */
+static int find_shapes(struct uz_reading *r, struct uz_torch_file *file,
+                       const struct uz_node **shapes, struct uz_error *err)
+{
+    const struct uz_mapped_shapes request = {
+        .topology = r->topology,
+        .mp = r->mp,
+        .limits = &r->options->input.limits,
+        .arena = r->model->arena,
+    };
+    *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
+    if (r->layout != UZ_LAYOUT_STAGE12 || is_there(*shapes))
+        return UZ_OK;
+    if (r->experts.n_layers > 0)
+        return refuse(file, err,
+                      "experts together with BF16_Optimizer without ZeRO (stage 0) are not "
+                      "supported: the model states have no 'param_shapes'");
+    if (!uz_has_pipe_layers(r->topology))
         return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(file), UZ_NO_OFFSET,
                           "has no 'param_shapes', as ZeRO stage 0 leaves them out, but there are "
                           "optimizer shards: files of different runs are mixed");
-    r->layout = UZ_LAYOUT_STAGE0;
-    return UZ_OK;
+    return uz_mapped_shapes_read(&request, shapes, err);
 }
 
 /* A pipeline module's weights are in layer files; here only the names of its buffers stand. */
@@ -93,23 +116,23 @@ static int note_buffers(struct uz_reading *r, const struct uz_torch_file *file,
     return UZ_OK;
 }
 
-static int read_params(struct uz_reading *r, const struct uz_torch_file *file,
-                       struct uz_model *model, struct uz_error *err)
+static int read_params(struct uz_reading *r, struct uz_torch_file *file, struct uz_model *model,
+                       struct uz_error *err)
 {
     size_t n_optim;
     uz_topology_shards_of(r->topology, UZ_SHARD_OPTIM, r->mp, &n_optim);
     struct uz_params_source source = {
         .file = file,
-        .param_shapes = uz_node_get(uz_torch_root(file), "param_shapes"),
         .experts = &r->experts,
         .world = r->info->metadata.dp_world_size ? r->info->metadata.dp_world_size : n_optim,
     };
+    UZ_TRY(find_shapes(r, file, &source.param_shapes, err));
     int rc = uz_params_read(&r->params, model, &source, err);
     return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
 }
 
 /* Which names and shapes a stage trains: layer files tell less of ties than these. */
-static int read_shapes(struct uz_reading *r, const struct uz_torch_file *file, struct uz_error *err)
+static int read_shapes(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
 {
     const struct uz_node *shapes = uz_node_get(uz_torch_root(file), "param_shapes");
     UZ_TRY(uz_model_init(&r->shapes, &r->options->input.limits, err));
@@ -138,6 +161,26 @@ static int read_module(struct uz_reading *r, struct uz_torch_file *file, uint32_
     return uz_module_read(&module, err);
 }
 
+/*
+ * Experts of several tensor ranks. AutoEP tells that it spread them over these, but DeepSpeed's own
+ * converter refuses that, too; whether native ones are copies or cut is recorded nowhere. Stages of
+ * a pipeline have experts of their own, in files of their own.
+ */
+static int refuse_experts(const struct uz_reading *r, const struct uz_torch_file *file,
+                          struct uz_error *err)
+{
+    size_t n;
+    if (!r->is_one_of_several || r->info->metadata.tp_degree == 1)
+        return UZ_OK;
+    if (uz_node_get(uz_torch_root(file), "folding"))
+        return refuse(file, err, "AutoEP folded with tensor parallelism is not supported");
+    if (r->experts.n_layers > 0 || uz_topology_shards(r->topology, UZ_SHARD_EXPERT, &n))
+        return refuse(file, err,
+                      "experts (MoE) together with tensor parallelism are not supported: the "
+                      "files do not tell how tensor ranks share them");
+    return UZ_OK;
+}
+
 static int read_experts(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
 {
     struct uz_experts_request request = {
@@ -149,20 +192,35 @@ static int read_experts(struct uz_reading *r, struct uz_torch_file *file, struct
         .partitioned = r->layout == UZ_LAYOUT_STAGE3,
         .flat_groups = r->layout == UZ_LAYOUT_STAGE12,
     };
+    UZ_TRY(refuse_experts(r, file, err));
     UZ_TRY(uz_experts_read(&r->experts, &request, err));
+    UZ_TRY(refuse_experts(r, file, err)); /* ZeRO-3 has no files of experts */
     r->info->has_experts = r->experts.n_layers > 0;
-    if (r->experts.n_layers > 0 && r->layout == UZ_LAYOUT_STAGE0)
-        return refuse(file, err,
-                      "experts without ZeRO (stage 0) are not supported yet; --source lp exports "
-                      "the low-precision weights");
     return UZ_OK;
 }
 
 static int add_experts(struct uz_reading *r, struct uz_torch_file *file, struct uz_error *err)
 {
-    enum uz_expert_use use = r->layout == UZ_LAYOUT_LP ? UZ_EXPERTS_ALONE : UZ_EXPERTS_LP;
+    enum uz_expert_use use = r->layout == UZ_LAYOUT_LP       ? UZ_EXPERTS_ALONE
+                             : r->layout == UZ_LAYOUT_STAGE0 ? UZ_EXPERTS_MASTERS_UNKNOWN
+                                                             : UZ_EXPERTS_LP;
     int rc = uz_experts_add(&r->experts, file, use, r->model, err);
     return rc < 0 ? uz_error_in_file(err, rc, uz_torch_path(file)) : rc;
+}
+
+/* A pipeline in stage 0: weights are in layer files; masters and states of them, if any, are here.
+ */
+static int read_pipeline_stage0(struct uz_reading *r, struct uz_torch_file *file,
+                                uint32_t file_index, struct uz_error *err)
+{
+    struct uz_masters masters;
+    int rc = uz_masters_read(&masters, file, err);
+    bool needed = masters.form != UZ_MASTERS_NONE || (r->options->state && masters.n_groups > 0);
+    uz_masters_free(&masters);
+    if (rc < 0 || !needed)
+        return rc;
+    UZ_TRY(uz_reading_add_stage0_layers(r, err));
+    return uz_reading_join_stage0(r, file, file_index, err);
 }
 
 static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
@@ -170,7 +228,7 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
 {
     UZ_TRY(uz_metadata_read(&r->info->metadata, file, err));
     UZ_TRY(refuse_by_model_states(r, file, err));
-    UZ_TRY(tell_layout(r, file, err));
+    tell_layout(r, file);
     UZ_TRY(read_experts(r, file, err));
     r->on_nvme =
         uz_node_is_str(uz_node_get(zero_option(file, "offload_optimizer"), "device"), "nvme");
@@ -188,6 +246,8 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
         return refuse(file, err, "experts in a pipeline module are not supported");
     if (r->is_pipeline && r->layout == UZ_LAYOUT_LP)
         UZ_TRY(read_shapes(r, file, err));
+    if (r->is_pipeline && r->layout == UZ_LAYOUT_STAGE0)
+        UZ_TRY(read_pipeline_stage0(r, file, file_index, err));
     if (r->is_pipeline)
         return note_buffers(r, file, err);
     UZ_TRY(read_module(r, file, file_index, err));

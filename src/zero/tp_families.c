@@ -145,6 +145,24 @@ static int count_unknown(struct uz_tp_rules *rules, const struct uz_tp_named *te
     return UZ_OK;
 }
 
+/* c_attn is three layers in one, and a Conv1D: its weight is transposed. */
+static bool is_gpt2(const struct uz_tp_named *tensors, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (uz_ends_with(tensors[i].name, ".attn.c_attn.weight"))
+            return true;
+    return false;
+}
+
+static int no_gpt2(struct uz_error *err)
+{
+    return uz_fail(err, UZ_UNSUPPORTED,
+                   "tensor parallelism: the checkpoint records no universal_checkpoint_info, and "
+                   "there is no built-in map for Hugging Face's GPT-2: DeepSpeed's AutoTP cannot "
+                   "split its Conv1D layers, so how these were split is not known; tell it with "
+                   "--tp-map FILE.json");
+}
+
 static int no_family(const char *closest, size_t n_unknown, const char *list, struct uz_error *err)
 {
     return uz_fail(err, UZ_UNSUPPORTED,
@@ -184,6 +202,8 @@ int uz_tp_rules_of_family(struct uz_tp_rules **out, const struct uz_tp_named *te
             memcpy(closest_list, list, sizeof list);
         }
     }
+    if (is_gpt2(tensors, n))
+        return no_gpt2(err);
     return no_family(closest, least, closest_list, err);
 }
 
