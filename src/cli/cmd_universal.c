@@ -100,7 +100,7 @@ static const struct opts_command command = {
         "      \"checkpoint\": {\"load_universal\": true}, and engine.load_checkpoint(\"ckpt\")\n"
         "  unzero universal --tag global_step400 ckpt ckpt/global_step400_universal\n"
         "      another step\n"
-        "  unzero universal --dialect deepspeed ckpt/global_step500 uc/global_step500\n"
+        "  unzero universal --dialect deepspeed ckpt/global_step500 ckpt/uc500\n"
         "      the very files of DeepSpeed's converter\n"
         "  unzero universal --dry-run ckpt ckpt/universal\n"
         "      whether it can be done, and how large it gets\n",

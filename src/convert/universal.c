@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "base/parallel.h"
 #include "check/doubts.h"
@@ -137,7 +138,12 @@ static int name_latest(struct uz_universal_job *job, struct uz_error *err)
     char *parent = uz_tree_parent(job->out_dir);
     job->latest = parent ? uz_path_join(parent, "latest_universal") : NULL;
     free(parent);
-    return job->latest ? UZ_OK : uz_fail_nomem(err, strlen(job->out_dir));
+    if (!job->latest)
+        return uz_fail_nomem(err, strlen(job->out_dir));
+    if (uz_is_dir(job->latest))
+        return uz_fail_at(err, UZ_ARG, job->latest, UZ_NO_OFFSET,
+                          "is a folder, where the name of the new checkpoint is to be written");
+    return UZ_OK;
 }
 
 static int summarize(struct uz_universal_job *job, struct uz_error *err)
@@ -274,23 +280,37 @@ static int run_groups(struct uz_universal_job *job, struct uz_tree *tree, struct
     return run_out(job, tree, &job->values, listener, err);
 }
 
-/* Replaced in one step: a reader sees the old tag or the new one. */
-static int write_latest(const struct uz_universal_job *job, const char *tag, enum uz_sync sync,
-                        struct uz_error *err)
+/* Writes what latest_universal will hold beside its place. *temporary is malloc'ed. */
+static int prepare_latest(const struct uz_universal_job *job, const char *tag, enum uz_sync sync,
+                          char **temporary, struct uz_error *err)
+{
+    if (asprintf(temporary, "%s.unzero-partial.%ld", job->latest, (long)getpid()) < 0) {
+        *temporary = NULL;
+        return uz_fail_nomem(err, strlen(job->latest));
+    }
+    int fd = open(*temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int rc = fd < 0 ? uz_fail_errno(err, errno, *temporary, "cannot be made")
+                    : uz_pwrite_all(fd, tag, strlen(tag), 0, *temporary, err);
+    if (rc == UZ_OK && sync != UZ_SYNC_NONE && fsync(fd) < 0)
+        rc = uz_fail_errno(err, errno, *temporary, "cannot be made durable");
+    if (fd >= 0 && close(fd) < 0 && rc == UZ_OK)
+        rc = uz_fail_errno(err, errno, *temporary, "cannot be written");
+    return rc;
+}
+
+/* The tree gets its name, then latest_universal is replaced: readers see the old tag or the new. */
+static int publish(const struct uz_universal_job *job, struct uz_tree *tree, struct uz_error *err)
 {
     char *temporary;
-    if (asprintf(&temporary, "%s.unzero-partial.%ld", job->latest, (long)getpid()) < 0)
-        return uz_fail_nomem(err, strlen(job->latest));
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int rc = fd < 0 ? uz_fail_errno(err, errno, temporary, "cannot be made")
-                    : uz_pwrite_all(fd, tag, strlen(tag), 0, temporary, err);
-    if (rc == UZ_OK && sync != UZ_SYNC_NONE && fsync(fd) < 0)
-        rc = uz_fail_errno(err, errno, temporary, "cannot be made durable");
-    if (fd >= 0 && close(fd) < 0 && rc == UZ_OK)
-        rc = uz_fail_errno(err, errno, temporary, "cannot be written");
+    int rc = prepare_latest(job, uz_path_name(tree->out), tree->sync, &temporary, err);
+    if (rc == UZ_OK)
+        rc = uz_tree_commit(tree, err);
     if (rc == UZ_OK && rename(temporary, job->latest) < 0)
-        rc = uz_fail_errno(err, errno, job->latest, "cannot be written");
-    if (rc < 0)
+        rc = uz_fail_errno(err, errno, job->latest,
+                           "cannot be written, but the checkpoint is there");
+    else if (rc == UZ_OK)
+        rc = uz_tree_sync_parent(tree, err);
+    if (rc < 0 && temporary)
         unlink(temporary);
     free(temporary);
     return rc;
@@ -311,8 +331,7 @@ static int make_tree(struct uz_universal_job *job, struct uz_tree *tree, struct 
     };
     tree->sync = syncs[job->options.durability];
     UZ_TRY(run_groups(job, tree, listener, err));
-    UZ_TRY(uz_tree_commit(tree, err));
-    return write_latest(job, uz_path_name(tree->out), tree->sync, err);
+    return publish(job, tree, err);
 }
 
 int uz_universal_run(struct uz_universal_job *job, uz_progress_fn progress, void *cookie,

@@ -186,6 +186,33 @@ static int tell_settings(struct uz_universal_job *job, const struct uz_node *gro
     return UZ_OK;
 }
 
+/* The same loader reads two states by name, and must find them. */
+static int tell_states(struct uz_universal_job *job, struct uz_error *err)
+{
+    const struct uz_model *model = &job->source.model;
+    unsigned n_read = 0;
+    const char *other = NULL;
+    for (size_t i = UZ_STATE_WEIGHT + 1; i < model->n_states; i++) {
+        const char *state = model->states[i];
+        if (!strcmp(state, "exp_avg") || !strcmp(state, "exp_avg_sq"))
+            n_read++;
+        else
+            other = state;
+    }
+    if (n_read == 2 && !other)
+        return UZ_OK;
+    if (n_read == 2)
+        return uz_warn(&job->notes, err,
+                       "under ZeRO 3 DeepSpeed's universal load restores no states but exp_avg and "
+                       "exp_avg_sq, so not %s; under ZeRO 1 and 2 it does, and unzero reshard "
+                       "makes shards with all states for each stage",
+                       other);
+    return uz_warn(&job->notes, err,
+                   "under ZeRO 3 DeepSpeed's universal load needs the states exp_avg and "
+                   "exp_avg_sq, which this optimizer does not have: load it under ZeRO 1 or 2, or "
+                   "make shards with unzero reshard");
+}
+
 /* What a rank stores of its own is dropped, or in ds_to_universal.py's way set to what it sets. */
 static void drop_sharded(const struct uz_universal_job *job, struct uz_maker *maker,
                          struct uz_node *dict)
@@ -245,6 +272,8 @@ static int add_optimizer(struct uz_universal_job *job, struct uz_maker *maker, s
     uz_make_set(maker, dict, "param_groups", groups);
     if (is_any(job) || job->source.info.stage == 3)
         UZ_TRY(tell_settings(job, groups, err));
+    if (is_any(job))
+        UZ_TRY(tell_states(job, err));
     if (is_any(job))
         add_for_all_stages(job, maker, dict, groups);
     return uz_universal_add_value(job, "zero/optimizer_state.pt", optim->file, dict, maker, err);

@@ -188,6 +188,11 @@ static int sync_dir(const char *dir, struct uz_error *err)
     return rc;
 }
 
+int uz_tree_sync_parent(const struct uz_tree *tree, struct uz_error *err)
+{
+    return tree->sync == UZ_SYNC_FULL ? sync_dir(tree->parent, err) : UZ_OK;
+}
+
 /* A rename onto a folder succeeds only if that is empty, so nothing is ever replaced. */
 int uz_tree_commit(struct uz_tree *tree, struct uz_error *err)
 {
@@ -197,7 +202,7 @@ int uz_tree_commit(struct uz_tree *tree, struct uz_error *err)
         return uz_fail_errno(err, errno, tree->out, "the new folder cannot get its name");
     free(tree->staging);
     tree->staging = NULL;
-    return tree->sync == UZ_SYNC_FULL ? sync_dir(tree->parent, err) : UZ_OK;
+    return uz_tree_sync_parent(tree, err);
 }
 
 /* What cannot be removed stays; there is nobody to tell. */

@@ -43,6 +43,9 @@ void uz_tree_paths_free(char **paths, size_t n);
  */
 int uz_tree_commit(struct uz_tree *tree, struct uz_error *err);
 
+/* Makes names in the folder that `out` is in durable, if tree->sync is UZ_SYNC_FULL. */
+int uz_tree_sync_parent(const struct uz_tree *tree, struct uz_error *err);
+
 /* Removes what was not committed. */
 void uz_tree_close(struct uz_tree *tree);
 

@@ -36,3 +36,9 @@ holds frozen mp_rank_00_model_states.pt zero zero_pp_rank_0_mp_rank_00_model_sta
 has err 'parameter groups differ in weight_decay'
 "$UNZERO" universal -q --dry-run "$FIXTURES/good-z2-bf16-w2-2groups-tiny" groups 2>err
 [ ! -s err ] || fail "warns: $(cat err)"
+
+# Its loader under ZeRO 3 reads two states by name.
+"$UNZERO" universal -q --dry-run "$FIXTURES/good-z3-bf16-w2-amsgrad" states 2>err
+has err 'restores no states but exp_avg and exp_avg_sq, so not max_exp_avg_sq'
+"$UNZERO" universal -q --dry-run "$FIXTURES/good-z2-bf16-w2-sgd" states 2>err
+has err 'needs the states exp_avg and exp_avg_sq, which this optimizer does not have'

@@ -30,6 +30,11 @@ has err 'exists; give the name of a new folder'
 expect 3 "$UNZERO" universal "$TINY" no/where 2>err
 has err 'no folder can be made there'
 
+mkdir -p in/latest_universal
+expect 3 "$UNZERO" universal "$TINY" in/out 2>err
+has err 'is a folder, where the name of the new checkpoint is to be written'
+absent in/out in/*partial*
+
 expect 2 "$UNZERO" universal 2>err
 has err 'CHECKPOINT and OUT are missing'
 expect 2 "$UNZERO" universal "$TINY" 2>err
