@@ -179,6 +179,66 @@ static void test_joined(void)
     uz_checkpoint_close(checkpoint);
 }
 
+/* ---- Which files a rank of another grid is made of ---- */
+
+/* Of 2 x 2 x 2 ranks, number dp * 4 + mp; facts of DeepSpeed's test_reshape_checkpoint.py. */
+static const struct {
+    unsigned pp, tp; /* of the other grid */
+    unsigned stage, rank;
+    unsigned files[8];
+    size_t n;
+} reshapes[] = {
+    {1, 1, 0, 0, {0, 4, 1, 5, 2, 6, 3, 7}, 8}, /* 222 to 111 */
+    {1, 2, 0, 0, {0, 4, 2, 6}, 4},             /* 222 to 121; to 122: half of it each */
+    {1, 2, 0, 1, {1, 5, 3, 7}, 4},
+    {2, 1, 0, 0, {0, 4, 1, 5}, 4}, /* 222 to 211 */
+    {2, 1, 1, 0, {2, 6, 3, 7}, 4},
+};
+
+/* Bits of the data-parallel ranks that the tensors of some layers are spread over. */
+static unsigned ranks_of_layers(struct uz_checkpoint *checkpoint, unsigned first, unsigned last)
+{
+    unsigned bits = 0;
+    for (size_t i = 0; i < uz_checkpoint_info(checkpoint)->n_tensors; i++) {
+        unsigned layer = (unsigned)strtoul(uz_checkpoint_tensor(checkpoint, i).name, NULL, 10);
+        struct uz_linked_param *linked = NULL;
+        if (layer < first || layer > last ||
+            !CHECK_EQ_I64(uz_checkpoint_link(checkpoint, i, &linked, NULL), UZ_OK))
+            continue;
+        for (unsigned dp = 0; dp < linked->n_ranks; dp++)
+            bits |= linked->ranks[dp].hp_mapping ? 1u << dp : 0;
+        uz_linked_param_free(linked);
+    }
+    return bits;
+}
+
+/* Layers are 0 (tied, without a number in its name), 1, 2 on stage 0, and 3, 4 (tied) on stage 1.
+ */
+static void test_reshapes(void)
+{
+    struct uz_checkpoint *ranks[4];
+    for (unsigned mp = 0; mp < 4; mp++)
+        ranks[mp] = open_rank("good-z1-fp32-pp2-tp2-dp2", mp);
+    for (size_t i = 0; i < sizeof reshapes / sizeof reshapes[0]; i++) {
+        unsigned want = 0, got = 0;
+        unsigned first = reshapes[i].pp == 2 && reshapes[i].stage == 1 ? 3 : 1;
+        unsigned last = reshapes[i].pp == 2 && reshapes[i].stage == 0 ? 2 : 4;
+        for (size_t k = 0; k < reshapes[i].n; k++)
+            want |= 1u << reshapes[i].files[k];
+        for (unsigned mp = 0; mp < 4; mp++) {
+            if (!ranks[mp] || (reshapes[i].tp == 2 && mp % 2 != reshapes[i].rank))
+                continue;
+            unsigned bits = ranks_of_layers(ranks[mp], first, last);
+            for (unsigned dp = 0; dp < 2; dp++)
+                got |= (bits >> dp & 1) << (dp * 4 + mp);
+        }
+        CHECK_F(got == want, "to %u x %u, rank %u, %u: files %#x, not %#x", reshapes[i].pp,
+                reshapes[i].tp, reshapes[i].stage, reshapes[i].rank, got, want);
+    }
+    for (unsigned mp = 0; mp < 4; mp++)
+        uz_checkpoint_close(ranks[mp]);
+}
+
 static void check_no_rank(const char *fixture, int64_t rank, int want)
 {
     struct uz_checkpoint *checkpoint = NULL;
@@ -207,6 +267,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"shards of all ranks", test_ranks},
         {"joined tensors", test_joined},
+        {"ranks of other grids", test_reshapes},
         {"ranks that are not there", test_no_such_rank},
         CU_TEST_INFO_NULL,
     };

@@ -158,8 +158,8 @@ static int no_gpt2(struct uz_error *err)
 {
     return uz_fail(err, UZ_UNSUPPORTED,
                    "tensor parallelism: the checkpoint records no universal_checkpoint_info, and "
-                   "there is no built-in map for Hugging Face's GPT-2: DeepSpeed's AutoTP cannot "
-                   "split its Conv1D layers, so how these were split is not known; tell it with "
+                   "there is no built-in map for Hugging Face's GPT-2: DeepSpeed's AutoTP refuses "
+                   "that model, so how its Conv1D layers were split is not known; tell it with "
                    "--tp-map FILE.json");
 }
 
