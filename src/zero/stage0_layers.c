@@ -229,7 +229,7 @@ static int add_candidates(struct pipeline *p, size_t first, size_t end, struct u
 
 static int add_stage(struct pipeline *p, struct uz_error *err)
 {
-    uint64_t n_tied;
+    uint64_t n_tied = 0;
     size_t first, end;
     UZ_TRY(read_stages(p, err));
     UZ_TRY(read_layers(p, err));
