@@ -34,6 +34,7 @@ PEER_FAILS = {
     "good-*-moe-data-first": "experts of several ranks have one name",
     "good-*-moe-ep2": "experts of several ranks have one name",
     "good-*-w2-moe": "experts of several ranks have one name",
+    "good-*-pp2-dp2-moe": "experts of several ranks have one name",
     "good-*-w2-moe-frozen": "experts of several ranks have one name",
 }
 
