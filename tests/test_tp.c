@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of joining tensor ranks and pipeline stages, against splits made by plain loops. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -515,8 +516,8 @@ static void test_families(void)
 
 enum { BIG = 8192, BIG_TP = 8, BIG_WIDTH = BIG / BIG_TP, BIG_ROWS = 128, LARGE_NBYTES = 256 << 10 };
 
-static size_t n_reads, n_small_reads;
-static uint64_t n_read_bytes;
+/* Counted by all threads of the engine. */
+static _Atomic uint64_t n_reads, n_small_reads, n_read_bytes;
 
 int __real_uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *path,
                         struct uz_error *err);
@@ -565,7 +566,8 @@ static void check_chunk(const struct uz_model *model, uint64_t first_row)
     struct uz_fetch fetch;
     float *got = malloc((size_t)BIG_ROWS * BIG * sizeof *got);
     rt_must(got != NULL, "malloc");
-    n_reads = n_small_reads = 0;
+    n_reads = 0;
+    n_small_reads = 0;
     n_read_bytes = 0;
     rt_must(!uz_fetch_init(&fetch, model, 4 << 20, BIG_TP, NULL), "fetch");
     CHECK_EQ_I64(uz_fetch_elems(&fetch, 0, first_row * BIG, (uint64_t)BIG_ROWS * BIG, UZ_DTYPE_F32,
