@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 # Llamas by size: (tensors, width, vocabulary). "large" has 427 M parameters, 1.7 GB as fp32.
 # Tensors, width, vocabulary; "wide" has rows as long as those of a model of 7 billion parameters.
-MODELS = {"large": (245, 1024, 32000), "small": (200, 512, 16384), "wide": (8, 4096, 16384)}
+MODELS = {"large": (245, 1024, 32000), "small": (200, 512, 16384), "wide": (9, 4096, 16384)}
 
 
 class Subjects:
