@@ -197,7 +197,7 @@ int uz_reading_set_step(struct uz_reading *r, double step, struct uz_error *err)
         step, made);
 }
 
-/* A state that was asked for has another size than the partition: no other is there under its name. */
+/* A state that was asked for has another size than the partition. */
 static int note_misfit(struct uz_reading *r, const struct uz_optim_shard *first,
                        struct uz_error *err)
 {
