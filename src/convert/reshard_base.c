@@ -142,10 +142,40 @@ static int make_universal_states(struct uz_reshard_builder *b, const struct uz_f
     return UZ_OK;
 }
 
+static int refuse_number(const struct uz_reshard_builder *b, const struct uz_node *key,
+                         struct uz_error *err)
+{
+    return refuse_state(b, key,
+                        "is not in this universal checkpoint, or for the first parameter group "
+                        "only: reshard the ZeRO checkpoint that it was made from",
+                        err);
+}
+
 /*
- * A universal checkpoint keeps what is one number for a group (NAdam's mu_product) for the first
- * group alone: the others' is not in it.
+ * DeepSpeed's converter drops what is one number for a group. Which optimizers of PyTorch have such
+ * ones is told by settings that only they have: NAdam, ASGD.
  */
+static int check_known_numbers(const struct uz_reshard_builder *b, const struct uz_flat_group *flat,
+                               const struct uz_node *states, struct uz_error *err)
+{
+    static const struct {
+        const char *setting, *number;
+    } known[] = {{"momentum_decay", "mu_product"}, {"lambd", "eta"}, {"lambd", "mu"}};
+    const struct uz_seq *groups = uz_node_list(uz_node_get(b->job->source.base, "param_groups"));
+    const struct uz_node *group = groups->items[flat->group];
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (states->u.dict.n > 0 && uz_node_get_small(group, known[i].setting) &&
+            !uz_node_get(states, known[i].number)) {
+            const struct uz_node key = {
+                .kind = UZ_NODE_STR,
+                .u.text = {known[i].number, strlen(known[i].number)},
+            };
+            return refuse_number(b, &key, err);
+        }
+    return UZ_OK;
+}
+
+/* Older versions of `unzero universal` kept such numbers for the first group alone. */
 static int check_numbers(const struct uz_reshard_builder *b, const struct uz_flat_group *flat,
                          const struct uz_node *states, struct uz_error *err)
 {
@@ -160,12 +190,9 @@ static int check_numbers(const struct uz_reshard_builder *b, const struct uz_fla
                     !memcmp(other->u.text.data, key->u.text.data, key->u.text.nbytes);
         }
         if (!found)
-            return refuse_state(b, key,
-                                "is in this universal checkpoint for the first parameter group "
-                                "only: reshard the ZeRO checkpoint that it was made from",
-                                err);
+            return refuse_number(b, key, err);
     }
-    return UZ_OK;
+    return check_known_numbers(b, flat, states, err);
 }
 
 /* States that the model has must all be in the shards, too. */

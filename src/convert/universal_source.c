@@ -82,12 +82,16 @@ bool uz_universal_is_sharded(const struct uz_universal_source *s, uint32_t mp, s
     return false;
 }
 
+int64_t uz_universal_state_id(const struct uz_universal_source *s, uint32_t mp, size_t group)
+{
+    int64_t id = s->info.stage == 3 ? -1 : uz_state_id(s->optims[mp].base, group, 0);
+    return id >= 0 ? id : (int64_t)group;
+}
+
 const struct uz_node *uz_universal_states_of(const struct uz_universal_source *s, uint32_t mp,
                                              size_t group)
 {
-    const struct uz_universal_optim *optim = &s->optims[mp];
-    int64_t id = s->info.stage == 3 ? -1 : uz_state_id(optim->base, group, 0);
-    return uz_states_of(optim->base, id >= 0 ? id : (int64_t)group);
+    return uz_states_of(s->optims[mp].base, uz_universal_state_id(s, mp, group));
 }
 
 /* ---- Steps ---- */
@@ -158,8 +162,7 @@ static int refuse_state(const struct uz_universal_source *s, uint32_t mp, const 
 
 /* What a universal load does not restore must be known; what cannot be cut anew is refused. */
 static int check_state(struct uz_universal_source *s, uint32_t mp, size_t group,
-                       const struct uz_dict *states, size_t index, bool *has_scalars,
-                       struct uz_error *err)
+                       const struct uz_dict *states, size_t index, struct uz_error *err)
 {
     const struct uz_node *key = states->pairs[index].key, *value = states->pairs[index].value;
     const char *compressed = NULL;
@@ -168,7 +171,7 @@ static int check_state(struct uz_universal_source *s, uint32_t mp, size_t group,
     if (key->kind != UZ_NODE_STR || uz_node_is_str(key, "step"))
         return UZ_OK;
     if (!uz_torch_is_tensor(value)) {
-        *has_scalars |= !uz_node_is_none(value);
+        s->has_numbers |= !uz_node_is_none(value);
         return UZ_OK;
     }
     UZ_TRY(
@@ -179,19 +182,18 @@ static int check_state(struct uz_universal_source *s, uint32_t mp, size_t group,
         return UZ_OK;
     if (view.numel > 1)
         return refuse_state(s, mp, key, "not of the size of the partition it belongs to", err);
-    *has_scalars |= view.numel == 1;
+    s->has_numbers |= view.numel == 1;
     return UZ_OK;
 }
 
-static int read_groups(struct uz_universal_source *s, uint32_t mp, bool *has_scalars,
-                       struct uz_error *err)
+static int read_groups(struct uz_universal_source *s, uint32_t mp, struct uz_error *err)
 {
     struct uz_universal_optim *optim = &s->optims[mp];
     UZ_TRY(uz_alloc(&optim->steps, optim->n_groups, sizeof *optim->steps, err));
     for (size_t g = 0; g < optim->n_groups; g++) {
         const struct uz_dict *states = uz_node_dict(uz_universal_states_of(s, mp, g));
         for (size_t i = 0; states && i < states->n; i++)
-            UZ_TRY(check_state(s, mp, g, states, i, has_scalars, err));
+            UZ_TRY(check_state(s, mp, g, states, i, err));
         UZ_TRY(read_step(s, mp, g, err));
     }
     return UZ_OK;
@@ -245,19 +247,13 @@ static int check_kind(const struct uz_universal_source *s, struct uz_error *err)
 }
 
 static int read_files(struct uz_universal_source *s, const struct uz_input_options *input,
-                      struct uz_notes *notes, struct uz_error *err)
+                      struct uz_error *err)
 {
-    bool has_scalars = false;
     UZ_TRY(check_kind(s, err));
     UZ_TRY(open_files(s, err));
     UZ_TRY(index_partitions(s, err));
     for (uint32_t mp = 0; mp < s->n_mp; mp++)
-        UZ_TRY(read_groups(s, mp, &has_scalars, err));
-    if (has_scalars)
-        UZ_TRY(uz_warn(notes, err,
-                       "the optimizer keeps numbers beside step that are not of single elements: "
-                       "they stand in zero/optimizer_state.pt, but DeepSpeed's universal load does "
-                       "not restore them"));
+        UZ_TRY(read_groups(s, mp, err));
     return read_rules(s, input, err);
 }
 
@@ -277,7 +273,7 @@ int uz_universal_source_read(struct uz_universal_source *s, const char *checkpoi
     UZ_TRY(uz_maker_init(&s->maker, &s->limits, err));
     UZ_TRY(uz_topology_open(&s->topology, &request, err));
     UZ_TRY(uz_zero_read(checkpoint, &zero, &s->model, &s->info, notes, err));
-    return read_files(s, input, notes, err);
+    return read_files(s, input, err);
 }
 
 static void free_optim(struct uz_universal_optim *optim)

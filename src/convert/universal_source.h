@@ -41,6 +41,7 @@ struct uz_universal_source {
     struct uz_tp_rules *rules; /* how tensor ranks' shards are joined; NULL: nothing is recorded */
     bool has_info;             /* universal_checkpoint_info is there */
     bool has_step;             /* the optimizer keeps a step in its states */
+    bool has_numbers;          /* and beside it other values that are not of single elements */
     struct uz_maker maker;     /* for values that live as long as the source */
     uint32_t *partition_of;    /* of each place of the model: its partition, or UZ_NONE */
 };
@@ -54,6 +55,9 @@ int uz_universal_source_read(struct uz_universal_source *source, const char *che
                              const struct uz_input_options *input, struct uz_notes *notes,
                              struct uz_error *err);
 void uz_universal_source_free(struct uz_universal_source *source);
+
+/* The key of a group (ZeRO 3: sub-group) in the optimizer's states. */
+int64_t uz_universal_state_id(const struct uz_universal_source *source, uint32_t mp, size_t group);
 
 /* {name: value} of the optimizer for a group (ZeRO 3: sub-group); NULL: none yet. */
 const struct uz_node *uz_universal_states_of(const struct uz_universal_source *source, uint32_t mp,

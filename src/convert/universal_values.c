@@ -77,22 +77,37 @@ int uz_universal_add_value(struct uz_universal_job *job, const char *name,
 
 /* ---- The optimizer ---- */
 
-/* {0: what the optimizer keeps for a whole group}: the step, and other numbers. */
-static const struct uz_node *group_state(const struct uz_universal_job *job, struct uz_maker *maker)
+/* What the optimizer keeps for a whole group (ZeRO 3: sub-group): the step, and other numbers. */
+static struct uz_node *group_numbers(const struct uz_universal_job *job, struct uz_maker *maker,
+                                     size_t group)
+{
+    const struct uz_dict *states = uz_node_dict(uz_universal_states_of(&job->source, 0, group));
+    struct uz_node *numbers = uz_make_dict(maker);
+    for (size_t i = 0; states && i < states->n; i++)
+        if (!uz_universal_is_sharded(&job->source, 0, group, states->pairs[i].key))
+            uz_make_put(maker, numbers, states->pairs[i].key, states->pairs[i].value);
+    return numbers;
+}
+
+/*
+ * {group: its numbers}, by the numbers that `params` of param_groups gives. The loader of ZeRO 3
+ * takes the step of 0, wherever the optimizer itself counts.
+ */
+static const struct uz_node *group_states(const struct uz_universal_job *job,
+                                          struct uz_maker *maker)
 {
     const struct uz_universal_optim *optim = &job->source.optims[0];
-    const struct uz_dict *states = uz_node_dict(uz_universal_states_of(&job->source, 0, 0));
     const struct uz_seq *groups = uz_node_list(uz_node_get(optim->base, "param_groups"));
-    struct uz_node *all = uz_make_dict(maker), *first = uz_make_dict(maker);
-    for (size_t i = 0; states && i < states->n; i++)
-        if (!uz_universal_is_sharded(&job->source, 0, 0, states->pairs[i].key))
-            uz_make_put(maker, first, states->pairs[i].key, states->pairs[i].value);
+    struct uz_node *all = uz_make_dict(maker), *first = group_numbers(job, maker, 0);
     const struct uz_node *step = groups && groups->n > 0
                                      ? uz_node_get_small(groups->items[0], "step")
                                      : uz_node_get(optim->zero, "base_optimizer_state_step");
     if (step && !uz_node_get(first, "step"))
         uz_make_set(maker, first, "step", step);
     uz_make_put(maker, all, uz_make_int(maker, 0), first);
+    for (size_t g = 1; g < optim->n_groups; g++)
+        uz_make_put(maker, all, uz_make_int(maker, uz_universal_state_id(&job->source, 0, g)),
+                    group_numbers(job, maker, g));
     return all;
 }
 
@@ -248,7 +263,7 @@ static void add_for_all_stages(const struct uz_universal_job *job, struct uz_mak
     const struct uz_node *version = uz_node_get(root, "ds_version");
     const struct uz_node *clip = uz_node_get(uz_node_get(root, "ds_config"), "gradient_clipping");
     struct uz_node *base = uz_make_dict(maker);
-    uz_make_set(maker, base, "state", group_state(job, maker));
+    uz_make_set(maker, base, "state", group_states(job, maker));
     uz_make_set(maker, base, "param_groups", groups);
     uz_make_set(maker, dict, "optimizer_state_dict", base);
     if (!uz_node_get(dict, "ds_version") && version && version->kind == UZ_NODE_STR)

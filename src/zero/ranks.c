@@ -48,20 +48,33 @@ static int add_files(struct uz_reading *r, enum uz_shard_kind kind, uint32_t **f
     return UZ_OK;
 }
 
-/* One rank's ZeRO-3 model states: metadata and slices of frozen parameters. */
+/* One rank's ZeRO-3 model states: metadata, which must agree, and slices of frozen parameters. */
+static int read_model_values(struct uz_reading *r, uint64_t rank, struct uz_torch_file *file,
+                             struct uz_error *err)
+{
+    UZ_TRY(uz_metadata_read(&r->metadata[rank], file, err));
+    UZ_TRY(uz_metadata_agree(&r->info->metadata, r->model->files[r->model_files[0]],
+                             &r->metadata[rank], uz_torch_path(file), err));
+    if (r->frozen.n)
+        return uz_frozen_read_slices(&r->frozen, file, r->model, r->world, r->frozen_slices[rank],
+                                     err);
+    uz_torch_saw(file, &r->seen);
+    return UZ_OK;
+}
+
+/* Without frozen parameters most ranks' pickles are copies of others: one of each kind is read. */
 static int read_model_shard(struct uz_reading *r, uint64_t rank, struct uz_error *err)
 {
     struct uz_torch_file *file;
+    bool was_seen;
+    int rc = UZ_OK;
     const char *path = r->model->files[r->model_files[rank]];
     UZ_TRY(uz_alloc(&r->frozen_slices[rank], r->frozen.n, sizeof **r->frozen_slices, err));
-    UZ_TRY(uz_torch_open(&file, path, &r->options->input.limits, err));
-    int rc = uz_metadata_read(&r->metadata[rank], file, err);
-    if (rc == UZ_OK)
-        rc = uz_metadata_agree(&r->info->metadata, r->model->files[r->model_files[0]],
-                               &r->metadata[rank], path, err);
-    if (rc == UZ_OK)
-        rc = uz_frozen_read_slices(&r->frozen, file, r->model, r->world, r->frozen_slices[rank],
-                                   err);
+    UZ_TRY(uz_torch_open_unseen(&file, path, &r->options->input.limits, &r->seen, &was_seen, err));
+    if (was_seen)
+        uz_metadata_copy(&r->metadata[rank], &r->info->metadata, file);
+    else
+        rc = read_model_values(r, rank, file, err);
     uz_torch_close(file);
     return rc;
 }
@@ -86,6 +99,7 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
 
 static int set_up_model_shards(struct uz_reading *r, struct uz_error *err)
 {
+    UZ_TRY(uz_reading_need_seen(r, err));
     UZ_TRY(uz_alloc(&r->metadata, r->world, sizeof *r->metadata, err));
     UZ_TRY(uz_alloc(&r->frozen_slices, r->world, sizeof *r->frozen_slices, err));
     return add_files(r, UZ_SHARD_MODEL_Z3, &r->model_files, err);
@@ -271,6 +285,8 @@ int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
 {
     UZ_TRY(check_world(r, err));
     UZ_TRY(read_ranks(r, err));
+    if (!r->is_one_of_several)
+        uz_mem_trim();
     UZ_TRY(check_shards_agree(r, err));
     UZ_TRY(check_archive_roots(r, err));
     int rc = join(r, err);

@@ -120,17 +120,45 @@ def test_engine_trains_on(name, world, stage, tmp_path):
         (said["losses"], old_losses(origin(name).name))
 
 
-def test_numbers_of_later_groups_are_missed(tmp_path):
-    """A universal checkpoint has NAdam's mu_product of the first group alone."""
-    run("universal", FIXTURES / "good-z2-bf16-w2-2groups-tiny", tmp_path / "uc")
+def make_nadam(folder):
+    """A checkpoint of two groups that keep a number each, as NAdam's do."""
+    shutil.copytree(FIXTURES / "good-z2-bf16-w2-2groups-tiny", folder)
+    for path in (folder / "global_step4").glob("*_optim_states.pt"):
+        value = torch.load(path, weights_only=False)
+        base = value["optimizer_state_dict"]["base_optimizer_state"]
+        for g, group in enumerate(base["param_groups"]):
+            group["momentum_decay"] = 0.004
+            base["state"][g]["mu_product"] = torch.tensor(0.5 / (g + 1))
+        torch.save(value, path)
+
+
+def numbers(folder):
+    path, = (folder / "global_step4").glob("*zero_pp_rank_1_*_optim_states.pt")
+    base = torch.load(path, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]
+    return {g: float(state["mu_product"]) for g, state in base["state"].items()}
+
+
+def refused(source, out):
+    done = subprocess.run([os.environ["UNZERO"], "reshard", source, out, "--dp", "2"], text=True,
+                          capture_output=True, timeout=60)
+    assert done.returncode == 3 and "mu_product" in done.stderr, done.stderr
+    assert not out.exists()
+
+
+def test_numbers_of_groups_come_along(tmp_path):
+    """Also through a universal checkpoint; one that lacks them is refused."""
+    make_nadam(tmp_path / "old")
+    run("reshard", tmp_path / "old", tmp_path / "straight", "--dp", 3)
+    run("universal", tmp_path / "old", tmp_path / "uc")
+    run("reshard", tmp_path / "uc", tmp_path / "through", "--dp", 3)
+    assert numbers(tmp_path / "straight") == numbers(tmp_path / "through") == {0: 0.5, 1: 0.25}
     path = tmp_path / "uc" / "zero" / "optimizer_state.pt"
     value = torch.load(path, weights_only=False)
-    value["optimizer_state_dict"]["state"][0]["mu_product"] = torch.tensor(0.5)
+    del value["optimizer_state_dict"]["state"][1]["mu_product"]
     torch.save(value, path)
-    done = subprocess.run([os.environ["UNZERO"], "reshard", tmp_path / "uc", tmp_path / "new",
-                           "--dp", "2"], text=True, capture_output=True, timeout=60)
-    assert done.returncode == 3 and "mu_product" in done.stderr, done.stderr
-    assert not (tmp_path / "new").exists()
+    refused(tmp_path / "uc", tmp_path / "none")
+    run("universal", "--dialect", "deepspeed", tmp_path / "old", tmp_path / "theirs")
+    refused(tmp_path / "theirs", tmp_path / "none")
 
 
 @pytest.mark.parametrize("world,stage", [(1, 2), (3, 3), (5, 1)])
