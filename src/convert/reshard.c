@@ -141,6 +141,7 @@ static int measure(struct uz_resharding *job, struct uz_error *err)
     }
     tables += uz_model_memory(&job->source.model) + uz_arena_used(job->arena) +
               job->cap_files * sizeof *job->files;
+    job->engine.stream_nbytes = uz_stream_memory(&job->stored.model); /* it has all places */
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, tables, &job->engine,
                          err));
     job->engine.limits = job->options.input.limits;

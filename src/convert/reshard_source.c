@@ -211,13 +211,25 @@ static int add_params(struct uz_reshard_source *source, const struct shapes *sha
     return rc;
 }
 
+size_t uz_reshard_n_sub_groups(const struct uz_node *group)
+{
+    const struct uz_seq *params = uz_node_list(uz_node_get_small(group, "params"));
+    int64_t first, id;
+    if (!params || params->n == 0 || !uz_node_int(params->items[0], &first))
+        return 0;
+    size_t n = 1;
+    while (n < params->n && uz_node_int(params->items[n], &id) && id != first)
+        n++;
+    return n;
+}
+
 /* Under stage 3 an optimizer group has the sub-groups that its `params` number, else one entry. */
 static int add_group(struct uz_reshard_source *source, size_t group, const struct uz_seq *list,
                      size_t *next, bool round_robin, size_t *cap, struct uz_error *err)
 {
     const struct uz_seq *groups = uz_node_list(uz_node_get(source->base, "param_groups"));
     const struct uz_seq *params = uz_node_list(uz_node_get_small(groups->items[group], "params"));
-    size_t n_entries = source->stage == 3 ? (params ? params->n : 0) : 1;
+    size_t n_entries = source->stage == 3 ? uz_reshard_n_sub_groups(groups->items[group]) : 1;
     source->groups[group].first = source->n_params;
     source->state_ids[group] = uz_state_id(source->base, group, 0);
     if (source->state_ids[group] < 0)

@@ -130,18 +130,20 @@ static int measure(struct uz_universal_job *job, struct uz_error *err)
     const struct uz_model *model = &job->source.model;
     uint64_t tables = 0, fixed;
     UZ_TRY(measure_files(job, &tables, err));
-    UZ_TRY(uz_parts_check(model, &job->values, err));
+    UZ_TRY(uz_parts_check(&job->stored.model, &job->values, err));
     job->summary.n_files = job->n_files + job->values.n_files;
     job->summary.data_nbytes += job->values.data_nbytes;
     for (size_t i = 0; i < job->values.n_files; i++)
         job->summary.file_nbytes += job->values.files[i].nbytes;
-    fixed = uz_model_memory(model) + tables + uz_out_memory(&job->values) +
-            job->n_files * sizeof *job->files + uz_arena_used(job->arena);
+    fixed = uz_model_memory(model) + uz_model_memory(&job->stored.model) + tables +
+            uz_out_memory(&job->values) + job->n_files * sizeof *job->files +
+            uz_arena_used(job->arena);
     for (size_t i = 0; i < model->n_tensors; i++)
         if (model->tensors[i].is_mean) {
             fixed += (uint64_t)job->options.input.threads * UZ_MEAN_NBYTES;
             break;
         }
+    job->engine.stream_nbytes = uz_stream_memory(&job->stored.model); /* it has all places */
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed, &job->engine,
                          err));
     job->engine.limits = job->options.input.limits;
@@ -221,8 +223,10 @@ static int plan(struct uz_universal_job *job, struct uz_error *err)
         job->options.dialect == UZ_UNIVERSAL_ANY || source->info.stage < 3 || source->n_mp > 1;
     job->has_steps = job->options.dialect == UZ_UNIVERSAL_ANY || source->info.stage < 3;
     UZ_TRY(uz_universal_list_files(job, err));
+    UZ_TRY(uz_stored_start(&job->stored, &source->model, &source->limits, err));
     UZ_TRY(uz_universal_add_optimizer(job, err));
     UZ_TRY(uz_universal_add_model_states(job, err));
+    UZ_TRY(uz_model_finish(&job->stored.model, err));
     UZ_TRY(measure(job, err));
     UZ_TRY(warn_of_room(job, err));
     return summarize(job, err);
@@ -268,7 +272,7 @@ static int run_groups(struct uz_universal_job *job, struct uz_tree *tree, struct
         uz_out_free(&out);
         UZ_TRY(rc);
     }
-    return uz_parts_run(parts, tree, &job->source.model, &job->values, &job->engine, err);
+    return uz_parts_run(parts, tree, &job->stored.model, &job->values, &job->engine, err);
 }
 
 /* Writes what latest_universal will hold beside its place. *temporary is malloc'ed. */
@@ -341,6 +345,7 @@ void uz_universal_free(struct uz_universal_job *job)
     if (!job)
         return;
     uz_out_free(&job->values);
+    uz_stored_free(&job->stored);
     uz_spool_close(job->spool);
     uz_universal_source_free(&job->source);
     uz_notes_free(&job->notes);

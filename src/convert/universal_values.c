@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* zero/optimizer_state.pt, and the model states: values of the source, with little changed. */
+/* zero/optimizer_state.pt: values of the source, with what belongs to ranks left out. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,71 +11,6 @@ static bool is_any(const struct uz_universal_job *job)
 {
     return job->options.dialect == UZ_UNIVERSAL_ANY;
 }
-
-/* ---- A value and its storages ---- */
-
-/* Elements are swapped if the source is big-endian, or else copied as they are. */
-static int storage_dtype(const struct uz_torch_file *file, const struct uz_storage_ref *ref,
-                         enum uz_dtype *dtype, struct uz_error *err)
-{
-    *dtype = ref->dtype == UZ_DTYPE_INVALID ? UZ_DTYPE_U8 : ref->dtype;
-    if (ref->dtype == UZ_DTYPE_INVALID && ref->storage.big_endian && ref->nbytes > 0)
-        return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(file), UZ_NO_OFFSET,
-                          "holds a tensor of a big-endian machine that is no plain number");
-    return UZ_OK;
-}
-
-static int add_storage(struct uz_universal_job *job, struct uz_torch_file *file,
-                       uint32_t *file_index, const struct uz_rewritten_storage *storage,
-                       struct uz_saved_storage *saved, struct uz_error *err)
-{
-    struct uz_model *model = &job->source.model;
-    const struct uz_storage_ref *ref = &storage->ref;
-    enum uz_dtype dtype;
-    *saved = (struct uz_saved_storage){.key = storage->key};
-    if (ref->nbytes == 0)
-        return UZ_OK;
-    UZ_TRY(storage_dtype(file, ref, &dtype, err));
-    struct uz_piece piece = {.n_elems = ref->nbytes / uz_dtype_size(dtype)};
-    if (*file_index == UZ_NONE)
-        UZ_TRY(uz_model_add_file(model, uz_torch_path(file), file_index, err));
-    UZ_TRY(uz_source_add_place(model, *file_index, &ref->storage, &piece.storage, err));
-    saved->target.dtype = dtype;
-    saved->target.n_elems = piece.n_elems;
-    return uz_model_append(model, storage->key, dtype, 1, &piece.n_elems, &piece,
-                           &saved->target.tensor, err);
-}
-
-static int add_storages(struct uz_universal_job *job, const char *name, struct uz_torch_file *file,
-                        const struct uz_rewrite *value, struct uz_error *err)
-{
-    struct uz_saved_storage *storages;
-    uint32_t file_index = UZ_NONE;
-    UZ_TRY(uz_alloc(&storages, value->n, sizeof *storages, err));
-    int rc = UZ_OK;
-    for (size_t i = 0; i < value->n && rc == UZ_OK; i++)
-        rc = add_storage(job, file, &file_index, &value->storages[i], &storages[i], err);
-    const struct uz_saved saved = {&value->pickle, storages, value->n};
-    if (rc == UZ_OK)
-        rc = uz_out_add_saved(&job->values, name, &saved, err);
-    free(storages);
-    return rc;
-}
-
-int uz_universal_add_value(struct uz_universal_job *job, const char *name,
-                           struct uz_torch_file *file, const struct uz_node *root,
-                           struct uz_maker *maker, struct uz_error *err)
-{
-    const struct uz_node_write_options options = {.limits = &job->source.limits};
-    struct uz_rewrite value = {0};
-    int rc = uz_torch_rewrite(&value, file, root, maker, &options, err);
-    if (rc == UZ_OK)
-        rc = add_storages(job, name, file, &value, err);
-    uz_rewrite_free(&value);
-    return rc;
-}
-
-/* ---- The optimizer ---- */
 
 /* What the optimizer keeps for a whole group (ZeRO 3: sub-group): the step, and other numbers. */
 static struct uz_node *group_numbers(const struct uz_universal_job *job, struct uz_maker *maker,
@@ -275,8 +210,9 @@ static void add_for_all_stages(const struct uz_universal_job *job, struct uz_mak
         uz_make_set(maker, dict, "clip_grad", uz_make_real(maker, clip->u.real));
 }
 
-static int add_optimizer(struct uz_universal_job *job, struct uz_maker *maker, struct uz_error *err)
+static int add_optimizer(struct uz_universal_job *job, struct uz_graph *graph, struct uz_error *err)
 {
+    struct uz_maker *maker = &graph->maker;
     const struct uz_universal_optim *optim = &job->source.optims[0];
     const struct uz_node *groups;
     struct uz_node *dict = uz_make_copy(maker, optim->zero);
@@ -291,14 +227,16 @@ static int add_optimizer(struct uz_universal_job *job, struct uz_maker *maker, s
         UZ_TRY(tell_states(job, err));
     if (is_any(job))
         add_for_all_stages(job, maker, dict, groups);
-    return uz_universal_add_value(job, "zero/optimizer_state.pt", optim->file, dict, maker, err);
+    return uz_graph_finish(graph, dict, &job->values, err);
 }
 
 int uz_universal_add_optimizer(struct uz_universal_job *job, struct uz_error *err)
 {
-    struct uz_maker maker;
-    UZ_TRY(uz_maker_init(&maker, &job->source.limits, err));
-    int rc = add_optimizer(job, &maker, err);
-    uz_maker_free(&maker);
+    struct uz_graph graph = {0};
+    int rc = uz_graph_start(&graph, "zero/optimizer_state.pt", &job->stored,
+                            job->source.optims[0].file, &job->source.limits, err);
+    if (rc == UZ_OK)
+        rc = add_optimizer(job, &graph, err);
+    uz_graph_free(&graph);
     return rc;
 }

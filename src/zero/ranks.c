@@ -211,6 +211,25 @@ int uz_reading_set_step(struct uz_reading *r, double step, struct uz_error *err)
         step, made);
 }
 
+/* A state that was asked for has another size than the partition. */
+static int note_misfit(struct uz_reading *r, const struct uz_optim_shard *first,
+                       struct uz_error *err)
+{
+    bool any = false;
+    for (size_t g = 0; g < first->n_groups; g++)
+        for (size_t i = 0; i < first->groups[g].n_states; i++)
+            any |= !strcmp(first->groups[g].states[i].name, first->misfit);
+    if (!any && strcmp(r->options->state, "all") != 0)
+        return uz_fail(err, UZ_UNSUPPORTED,
+                       "the optimizer state %s has not an element for each of the parameters': it "
+                       "cannot be made whole",
+                       first->misfit);
+    return uz_warn_of_data(r->notes, err,
+                           "the optimizer state %s is left out: it has not an element for each of "
+                           "the parameters'",
+                           first->misfit);
+}
+
 /* What the values must prove, because the metadata leaves it open. */
 static int note_doubts(struct uz_reading *r, struct uz_error *err)
 {
@@ -218,10 +237,7 @@ static int note_doubts(struct uz_reading *r, struct uz_error *err)
     if (first->compressed)
         UZ_TRY(uz_warn_of_states(r->notes, first->compressed, err));
     if (*first->misfit)
-        UZ_TRY(uz_warn_of_data(r->notes, err,
-                               "the optimizer state %s is left out: it has not an element for each "
-                               "of the parameters'",
-                               first->misfit));
+        UZ_TRY(note_misfit(r, first, err));
     for (uint64_t rank = 0; rank < r->world; rank++)
         for (size_t g = 0; g < r->shards[rank].n_groups; g++)
             if (r->shards[rank].groups[g].mapping == UZ_MAPPING_ROUND_ROBIN)
