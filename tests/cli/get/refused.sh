@@ -4,7 +4,7 @@ expect 3 "$UNZERO" get "$TINY" emb.weigth 2>err
 has err "there is no tensor 'emb.weigth'" 'nearest: emb.weight'
 expect 3 "$UNZERO" get "$TINY" emb.weight --slice 9 2>err
 has err 'dimension 0 has 9 elements'
-for slice in abc 1:2:0 ::-1 0,; do
+for slice in abc 1:2:0 ::-1 '0,'; do
     expect 2 "$UNZERO" get "$TINY" emb.weight --slice "$slice" 2>err
     has err '--slice: slice '
 done
