@@ -199,7 +199,7 @@ static int check_kind(const struct uz_universal_source *s, struct uz_error *err)
     if (s->info.is_universal)
         return uz_fail_at(err, UZ_UNSUPPORTED, s->topology.dir, UZ_NO_OFFSET,
                           "is a universal checkpoint already; give the ZeRO checkpoint that it was "
-                          "made from");
+                          "made from, or make shards of it first (unzero reshard)");
     if (s->info.stage < 1)
         return uz_fail_at(err, UZ_UNSUPPORTED, s->topology.dir, UZ_NO_OFFSET,
                           "was saved without ZeRO (stage 0): its model states hold masters and "

@@ -129,6 +129,21 @@ def test_engine_trains_on(name, world, stage, tmp_path):
         (said["losses"], old_losses(origin(name).name))
 
 
+def test_an_elastic_engine_loads_shards(tmp_path):
+    """They are ordinary ones. What such an engine saves itself it cannot load: the step of PyTorch's
+    optimizers is in their states, where DeepSpeed does not look for it."""
+    name = "good-z1-fp32-w4-padding"
+    case = for_stage(case_of(FIXTURES / name), 2, 1)
+    case["ds"]["zero_optimization"]["elastic_checkpoint"] = True
+    config = tmp_path / "ds.json"
+    config.write_text(json.dumps(case["ds"]))
+    run("reshard", FIXTURES / name, tmp_path / "new", "--dp", 2, "--ds-config", config)
+    check_values(resume(tmp_path / "new", case, tmp_path), truth(name, tmp_path))
+    elastic = FIXTURES / "good-z1-fp16-w2-elastic"
+    with pytest.raises(AssertionError, match="step"):
+        resume(elastic, case_of(elastic), tmp_path)
+
+
 def make_nadam(folder):
     """A checkpoint of two groups that keep a number each, as NAdam's do."""
     shutil.copytree(FIXTURES / "good-z2-bf16-w2-2groups-tiny", folder)
@@ -188,6 +203,19 @@ def test_the_script_gives_the_same_weights(name, world, stage, tmp_path):
         assert zipfile.ZipFile(file).testzip() is None, file
 
 
+Point = collections.namedtuple("Point", "x y")
+
+
+class Mine:
+    """A user's own class."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __eq__(self, other):
+        return self.x == other.x
+
+
 def test_values_of_a_client_come_along(tmp_path):
     """With the same sharing, cycles and storages."""
     old = tmp_path / "old"
@@ -202,7 +230,8 @@ def test_values_of_a_client_come_along(tmp_path):
         "part": torch.arange(6)[1:4], "view": weight.view(-1)[:4],
         "complex": torch.tensor([1 + 2j]), "random": torch.get_rng_state(),
         "default": collections.defaultdict(list, {"k": [1]}), "bytes": b"x",
-        "dtype": torch.bfloat16, "size": torch.Size([2, 3])}
+        "dtype": torch.bfloat16, "size": torch.Size([2, 3]),
+        "point": Point(1, [2]), "mine": Mine({"k": (1, 2.5)})}
     torch.save(state, file)
     for stage, name in ((2, "mp_rank_00"), (3, "zero_pp_rank_2_mp_rank_00")):
         new = tmp_path / f"new-{stage}"
@@ -214,7 +243,8 @@ def test_values_of_a_client_come_along(tmp_path):
         assert got["default"].default_factory is list
         for key in ("part", "view", "complex", "random"):
             assert torch.equal(got[key], client[key]), key
-        for key in ("set", "big", "namespace", "bytes", "dtype", "size", "default"):
+        for key in ("set", "big", "namespace", "bytes", "dtype", "size", "default",
+                    "point", "mine"):
             assert got[key] == client[key] and type(got[key]) is type(client[key]), key
         assert np.array_equal(got["numpy"], client["numpy"])
         assert got["part"].storage_offset() == 1
