@@ -185,6 +185,17 @@ def test_numbers_of_groups_come_along(tmp_path):
     refused(tmp_path / "theirs", tmp_path / "none")
 
 
+def test_the_old_name_of_bf16(tmp_path):
+    """Of a universal checkpoint the configuration alone tells its precision."""
+    run("universal", FIXTURES / "good-z2-bf16-w2-2groups-tiny", tmp_path / "uc")
+    for path in (tmp_path / "uc").glob("*_model_states.pt"):
+        value = torch.load(path, weights_only=False)
+        value["ds_config"]["bfloat16"] = value["ds_config"].pop("bf16")
+        torch.save(value, path)
+    run("reshard", tmp_path / "uc", tmp_path / "new", "--dp", 2)
+    assert len(list(tmp_path.rglob("bf16_zero_pp_rank_*_optim_states.pt"))) == 2
+
+
 @pytest.mark.parametrize("world,stage", [(1, 2), (3, 3), (5, 1)])
 @pytest.mark.parametrize("name", [
     "good-z2-bf16-w2-2groups-tiny", "good-z3-bf16-w2-frozen-tied",
