@@ -125,14 +125,20 @@ static int read_step(struct uz_universal_source *s, uint32_t mp, size_t group, s
     return UZ_OK;
 }
 
+/* The partition that a parameter's first piece lies in, or UZ_NONE. */
+static uint32_t first_partition(const struct uz_universal_source *s, uint32_t tensor)
+{
+    const struct uz_tensor *t = &s->model.tensors[tensor];
+    return t->n_pieces ? s->partition_of[s->model.pieces[t->first_piece].storage] : UZ_NONE;
+}
+
 /* The first piece tells whose group the parameter is of; without elements the first group does. */
 const struct uz_universal_step *uz_universal_step_of(const struct uz_universal_source *s,
                                                      uint32_t tensor)
 {
-    const struct uz_tensor *t = &s->model.tensors[tensor];
     uint32_t mp = 0, group = 0;
-    if (t->n_pieces > 0) {
-        uint32_t at = s->partition_of[s->model.pieces[t->first_piece].storage];
+    if (s->model.tensors[tensor].n_pieces > 0) {
+        uint32_t at = first_partition(s, tensor);
         if (at == UZ_NONE)
             return NULL;
         mp = s->model.partitions[at].mp;
@@ -209,24 +215,48 @@ static int rules_of_family(struct uz_universal_source *s, struct uz_error *err)
         if (tensor->role == UZ_ROLE_PARAM || tensor->role == UZ_ROLE_FROZEN)
             names[n++] = (struct uz_tp_named){tensor->name, tensor->ndim, tensor->shape};
     }
-    int rc = uz_tp_rules_of_family(&s->rules, names, n, &s->limits, err);
+    int rc = uz_tp_rules_of_family(&s->rules[0], names, n, &s->limits, err);
     free(names);
     return rc;
+}
+
+const struct uz_node *uz_universal_info_of(const struct uz_universal_source *s, uint32_t stage)
+{
+    const struct uz_torch_file *first = s->states[stage * (s->n_mp / s->n_stages)];
+    const struct uz_node *info = uz_node_get(uz_torch_root(first), "universal_checkpoint_info");
+    return uz_node_dict(info) ? info : NULL;
+}
+
+uint32_t uz_universal_stage_of(const struct uz_universal_source *s, uint32_t tensor)
+{
+    uint32_t at = first_partition(s, tensor);
+    uint32_t stage = at == UZ_NONE ? 0 : s->model.partitions[at].mp / (s->n_mp / s->n_stages);
+    return s->rules[stage] ? stage : 0;
+}
+
+static int read_stage_rules(struct uz_universal_source *s, uint32_t stage, struct uz_error *err)
+{
+    const struct uz_node *info = uz_universal_info_of(s, stage);
+    if (!info || uz_node_dict(info)->n == 0)
+        return UZ_OK;
+    return uz_tp_rules_read(&s->rules[stage], info, "universal_checkpoint_info", &s->limits, err);
 }
 
 /* The same rules that the reader has joined the tensor ranks by. */
 static int read_rules(struct uz_universal_source *s, const struct uz_input_options *input,
                       struct uz_error *err)
 {
-    const struct uz_node *info =
-        uz_node_get(uz_torch_root(s->states[0]), "universal_checkpoint_info");
-    const struct uz_dict *dict = uz_node_dict(info);
-    s->has_info = dict != NULL;
+    s->n_stages = s->info.pp ? s->info.pp : 1;
+    UZ_TRY(uz_alloc(&s->rules, s->n_stages, sizeof(struct uz_tp_rules *), err));
+    s->has_info = uz_universal_info_of(s, 0) != NULL;
     if (input->tp_map && s->n_mp > 1)
-        return uz_tp_rules_from_json(&s->rules, input->tp_map, &s->limits, err);
-    if (dict && dict->n > 0)
-        return uz_tp_rules_read(&s->rules, info, "universal_checkpoint_info", &s->limits, err);
-    return s->info.tp > 1 ? rules_of_family(s, err) : UZ_OK;
+        return uz_tp_rules_from_json(&s->rules[0], input->tp_map, &s->limits, err);
+    UZ_TRY(read_stage_rules(s, 0, err));
+    if (!s->rules[0] && s->info.tp > 1)
+        return rules_of_family(s, err);
+    for (uint32_t stage = 1; stage < s->n_stages; stage++)
+        UZ_TRY(read_stage_rules(s, stage, err));
+    return UZ_OK;
 }
 
 /* ---- All ---- */
@@ -299,7 +329,9 @@ void uz_universal_source_free(struct uz_universal_source *s)
     free(s->optims);
     free(s->states);
     free(s->partition_of);
-    uz_tp_rules_free(s->rules);
+    for (uint32_t stage = 0; s->rules && stage < s->n_stages; stage++)
+        uz_tp_rules_free(s->rules[stage]);
+    free(s->rules);
     uz_maker_free(&s->maker);
     uz_topology_free(&s->topology);
     uz_zero_info_free(&s->info);

@@ -38,11 +38,16 @@ struct uz_universal_source {
     struct uz_universal_optim *optims; /* of each model-parallel rank */
     struct uz_torch_file **states;     /* model states of each (of data-parallel rank 0) */
     enum uz_shard_kind states_kind;
-    struct uz_tp_rules *rules; /* how tensor ranks' shards are joined; NULL: nothing is recorded */
-    bool has_info;             /* universal_checkpoint_info is there */
-    bool has_step;             /* the optimizer keeps a step in its states */
-    struct uz_maker maker;     /* for values that live as long as the source */
-    uint32_t *partition_of;    /* of each place of the model: its partition, or UZ_NONE */
+    /*
+     * Of each pipeline stage, how tensor ranks' shards are joined; NULL: nothing is recorded there.
+     * Where the records of the stages do not count, the first alone has rules.
+     */
+    struct uz_tp_rules **rules;
+    uint32_t n_stages;
+    bool has_info;          /* universal_checkpoint_info is there */
+    bool has_step;          /* the optimizer keeps a step in its states */
+    struct uz_maker maker;  /* for values that live as long as the source */
+    uint32_t *partition_of; /* of each place of the model: its partition, or UZ_NONE */
 };
 
 /*
@@ -62,6 +67,13 @@ const struct uz_node *uz_universal_states_of(const struct uz_universal_source *s
 /* The step of a parameter; NULL if the optimizer keeps none in its states. */
 const struct uz_universal_step *uz_universal_step_of(const struct uz_universal_source *source,
                                                      uint32_t tensor);
+
+/* The stage whose rules join a parameter: that which trains it, or the first if it has none. */
+uint32_t uz_universal_stage_of(const struct uz_universal_source *source, uint32_t tensor);
+
+/* universal_checkpoint_info of a stage; NULL if it is not recorded. */
+const struct uz_node *uz_universal_info_of(const struct uz_universal_source *source,
+                                           uint32_t stage);
 
 /* True if the value is a tensor of the partition's size: a state that the model has. */
 bool uz_universal_is_sharded(const struct uz_universal_source *source, uint32_t mp, size_t group,
