@@ -2,6 +2,7 @@
 /* Tests of reading elements of tensors into memory, from compressed storages too. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "engine/fetch.h"
@@ -90,6 +91,93 @@ static void test_cast(void)
     rm_free(&m);
 }
 
+/* ---- Rows that the system puts to their places ---- */
+
+enum { N_ROWS = 300, MAX_WIDTH = 3000 };
+
+static float columns[2][N_ROWS * MAX_WIDTH], joined[N_ROWS * 2 * MAX_WIDTH];
+
+/* Two ranks' columns, each in a file of its own behind `before` other bytes. */
+static void add_columns(uint32_t width, uint32_t before)
+{
+    static struct uz_shard_map maps[2];
+    static uint64_t shape[2], dst_stride[2], src_stride[2];
+    const uint64_t whole[2] = {N_ROWS, 2 * (uint64_t)width};
+    uint32_t tensor;
+    static unsigned char data[sizeof columns[0] + PATH_NBYTES];
+    shape[0] = N_ROWS;
+    shape[1] = src_stride[0] = width;
+    dst_stride[0] = whole[1];
+    dst_stride[1] = src_stride[1] = 1;
+    rm_must(!uz_model_add_tensor(&m.model, "w", 1, UZ_ROLE_PARAM, UZ_DTYPE_F32, 2, whole, &tensor,
+                                 NULL),
+            "tensor");
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        char path[PATH_NBYTES];
+        uint64_t n_elems = N_ROWS * (uint64_t)width;
+        struct uz_place place = {.offset = before, .nbytes = n_elems * 4};
+        struct uz_piece piece = {.tensor = tensor, .n_elems = n_elems, .map = &maps[rank]};
+        maps[rank] = (struct uz_shard_map){.ndim = 2,
+                                           .dst_first = rank * (uint64_t)width,
+                                           .shape = shape,
+                                           .dst_stride = dst_stride,
+                                           .src_stride = src_stride};
+        for (uint64_t i = 0; i < n_elems; i++)
+            columns[rank][i] = (float)(i * 2 + rank);
+        memcpy(data + before, columns[rank], (size_t)place.nbytes);
+        path_of(path, "%s/columns%u", scratch_dir, rank);
+        rm_must(write_file(path, data, before + (size_t)place.nbytes), path);
+        rm_must(!uz_model_add_file(&m.model, path, &place.file, NULL), "file");
+        rm_must(!uz_model_add_place(&m.model, &place, &piece.storage, NULL), "place");
+        rm_must(!uz_model_add_piece(&m.model, &piece, NULL), "piece");
+    }
+}
+
+/* True if elements [lo, lo + n) of the joined matrix are the columns side by side. */
+static bool are_joined(const float *got, uint32_t width, uint64_t lo, uint64_t n)
+{
+    for (uint64_t i = lo; i < lo + n; i++) {
+        uint64_t row = i / (2 * width), column = i % (2 * width);
+        const float *want = &columns[column / width][row * width + column % width];
+        if (memcmp(&got[i - lo], want, sizeof *want) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void check_columns(uint32_t width, uint32_t before)
+{
+    const uint64_t numel = N_ROWS * 2 * (uint64_t)width;
+    struct uz_fetch fetch;
+    struct uz_error err = {0};
+    rm_start(&m);
+    add_columns(width, before);
+    rm_finish(&m);
+    rm_must(!uz_fetch_init(&fetch, &m.model, 4 << 20, 2, NULL), "fetch");
+    if (CHECK_F(uz_fetch_elems(&fetch, 0, 0, numel, UZ_DTYPE_F32, joined, &err) == UZ_OK, "%s",
+                err.message))
+        CHECK_F(are_joined(joined, width, 0, numel), "%u columns, %u bytes before", width, before);
+    uint64_t lo = rng_u64() % numel, n = 1 + rng_u64() % (numel - lo);
+    if (CHECK(uz_fetch_elems(&fetch, 0, lo, n, UZ_DTYPE_F32, joined, &err) == UZ_OK))
+        CHECK_F(are_joined(joined, width, lo, n), "%u columns, %u bytes before, from %llu", width,
+                before, (unsigned long long)lo);
+    rm_must(truncate(m.model.files[m.model.n_files - 1],
+                     (off_t)(before + N_ROWS * width * 4 - 5000)) == 0,
+            "cut");
+    CHECK_EQ_I64(uz_fetch_elems(&fetch, 0, 0, numel, UZ_DTYPE_F32, joined, &err), UZ_CORRUPT);
+    CHECK_F(strstr(err.message, "ends too early") != NULL, "%s", err.message);
+    uz_fetch_free(&fetch);
+    rm_free(&m);
+}
+
+static void test_columns(void)
+{
+    static const uint32_t widths[] = {500, 2048, MAX_WIDTH}, before[] = {0, 3, 64, 4088};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        for (size_t k = 0; k < sizeof before / sizeof *before; k++)
+            check_columns(widths[i], before[k]);
+}
+
 /* What cannot be fetched is refused before anything is read. */
 static void test_refusals(void)
 {
@@ -161,6 +249,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"ranges of tensors", test_ranges},
         {"another dtype", test_cast},
+        {"columns of two ranks", test_columns},
         {"what cannot be fetched", test_refusals},
         {"compressed sources that fail", test_bad_streams},
         {"no room for a spool", test_no_room},

@@ -142,7 +142,8 @@ static void check_state(const struct truth *truth, const char *dir, const char *
                         enum uz_precision precision)
 {
     /* kept as stored; the truth has all of them in fp32 */
-    bool is_momentum = strstr(dir, "-muon") && same_state("momentum_buffer/", state);
+    bool is_momentum =
+        strstr(dir, "-z2-") && strstr(dir, "-muon") && same_state("momentum_buffer/", state);
     const char *stored = strstr(dir, "-masters-bf16") || is_momentum ? "BF16" : "F32";
     const char *const dtypes[] = {"F32", "BF16", "F16", stored};
     char out[PATH_NBYTES], name[256];

@@ -327,12 +327,62 @@ static void test_fixtures(void)
     globfree(&found);
 }
 
+/* ---- Pickles that were seen ---- */
+
+/* Opens a rank's model states of a ZeRO-3 fixture of four; true if its pickle was seen. */
+static bool open_rank(const char *fixture, unsigned rank, struct uz_seen *seen, bool remember)
+{
+    const char *srcdir = getenv("srcdir");
+    char shard[1024];
+    struct uz_torch_file *file = NULL;
+    struct uz_error err = {0};
+    struct uz_limits limits;
+    bool was_seen = false;
+    uz_limits_default(&limits);
+    snprintf(shard, sizeof shard,
+             "%s/fixtures/%s/global_step3/zero_pp_rank_%u_mp_rank_00_model_states.pt",
+             srcdir ? srcdir : ".", fixture, rank);
+    if (!CHECK_F(uz_torch_open_unseen(&file, shard, &limits, seen, &was_seen, &err) == UZ_OK, "%s",
+                 err.message))
+        return false;
+    CHECK((uz_torch_root(file) == NULL) == was_seen);
+    CHECK(uz_torch_archive_root(file) != NULL); /* each file's own, also of a copy */
+    if (remember)
+        uz_torch_saw(file, seen);
+    uz_torch_close(file);
+    return was_seen;
+}
+
+static void test_seen(void)
+{
+    static const char subgroups[] = "good-z3-fp16-w4-subgroups",
+                      padding[] = "good-z3-fp32-w3-padding";
+    struct uz_seen seen;
+    if (!CHECK(uz_seen_init(&seen, NULL) == UZ_OK))
+        return;
+    CHECK(!open_rank(subgroups, 0, &seen, false));
+    CHECK(!open_rank(subgroups, 0, &seen, true)); /* was only looked at */
+    CHECK(open_rank(subgroups, 1, &seen, false));
+    CHECK(!open_rank(padding, 0, &seen, true));
+    CHECK(open_rank(padding, 2, &seen, false));
+    CHECK(open_rank(subgroups, 3, &seen, true));
+    CHECK_EQ_U64(seen.n, 2);
+    for (uint64_t i = 0; i < 2 * UZ_MAX_SEEN; i++) {
+        struct uz_pickle_digest digest = uz_pickle_digest(&i, sizeof i);
+        uz_seen_add(&seen, &digest);
+        CHECK(uz_seen_has(&seen, &digest) == (i + 2 < UZ_MAX_SEEN));
+    }
+    CHECK(open_rank(subgroups, 2, &seen, false));
+    uz_seen_free(&seen);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"view", test_view},       {"dtypes", test_dtypes},         {"wrappers", test_wrappers},
         {"bounds", test_bounds},   {"refused kinds", test_refused}, {"shapes", test_shapes},
-        {"numbers", test_numbers}, {"fixtures", test_fixtures},     CU_TEST_INFO_NULL,
+        {"numbers", test_numbers}, {"fixtures", test_fixtures},     {"seen", test_seen},
+        CU_TEST_INFO_NULL,
     };
     return run_on_file("torch", tests);
 }

@@ -26,7 +26,9 @@ static int join(struct uz_model *model, struct uz_notes *notes, struct uz_error 
         .limits = &limits,
     };
     rt_must(!uz_model_init(model, &limits, NULL), "model");
-    int rc = uz_grid_join(model, &sources, notes, err);
+    struct uz_tp_rules *own_rules = NULL;
+    int rc = uz_grid_join(model, &sources, &own_rules, notes, err);
+    uz_tp_rules_free(own_rules);
     if (rc == UZ_OK)
         rc = uz_model_finish(model, err);
     return rc;

@@ -8,9 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+
+enum { MAX_ROWS_AT_ONCE = 256 };
 
 int uz_open_read(const char *path, int *fd, uint64_t *nbytes, struct uz_error *err)
 {
@@ -34,6 +37,14 @@ int uz_open_read(const char *path, int *fd, uint64_t *nbytes, struct uz_error *e
     return UZ_OK;
 }
 
+static int fail_read(const char *path, uint64_t offset, struct uz_error *err)
+{
+    int rc = uz_fail_errno(err, errno, path, "cannot be read");
+    if (err)
+        err->offset = offset;
+    return rc;
+}
+
 int uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *path,
                  struct uz_error *err)
 {
@@ -42,16 +53,37 @@ int uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *
         ssize_t n = pread(fd, (char *)buf + done, nbytes - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) {
-            int rc = uz_fail_errno(err, errno, path, "cannot be read");
-            if (err)
-                err->offset = offset + done;
-            return rc;
-        }
+        if (n < 0)
+            return fail_read(path, offset + done, err);
         if (n == 0)
             return uz_fail_at(err, UZ_CORRUPT, path, offset + done,
                               "ends too early: %zu more bytes are needed", nbytes - done);
         done += (size_t)n;
+    }
+    return UZ_OK;
+}
+
+int uz_pread_rows(int fd, void *buf, size_t row_nbytes, uint64_t n_rows, uint64_t stride,
+                  uint64_t offset, const char *path, struct uz_error *err)
+{
+    struct iovec rows[MAX_ROWS_AT_ONCE];
+    for (uint64_t row = 0; row < n_rows;) {
+        int n = 0;
+        for (; n < MAX_ROWS_AT_ONCE && row + (uint64_t)n < n_rows; n++)
+            rows[n] = (struct iovec){(char *)buf + (row + (uint64_t)n) * stride, row_nbytes};
+        ssize_t nbytes;
+        do
+            nbytes = preadv(fd, rows, n, (off_t)(offset + row * row_nbytes));
+        while (nbytes < 0 && errno == EINTR);
+        if (nbytes < 0)
+            return fail_read(path, offset + row * row_nbytes, err);
+        uint64_t whole = (uint64_t)nbytes / row_nbytes;
+        row += whole;
+        if (whole == (uint64_t)n)
+            continue;
+        UZ_TRY(uz_pread_all(fd, (char *)buf + row * stride, row_nbytes, offset + row * row_nbytes,
+                            path, err));
+        row++;
     }
     return UZ_OK;
 }

@@ -16,6 +16,13 @@ int uz_open_read(const char *path, int *fd, uint64_t *nbytes, struct uz_error *e
 int uz_pread_all(int fd, void *buf, size_t nbytes, uint64_t offset, const char *path,
                  struct uz_error *err);
 
+/*
+ * The same for bytes that go to n_rows places of row_nbytes each, `stride` bytes from one to the
+ * next: the system puts them there, without a copy in between.
+ */
+int uz_pread_rows(int fd, void *buf, size_t row_nbytes, uint64_t n_rows, uint64_t stride,
+                  uint64_t offset, const char *path, struct uz_error *err);
+
 /* Writes exactly nbytes at offset. */
 int uz_pwrite_all(int fd, const void *buf, size_t nbytes, uint64_t offset, const char *path,
                   struct uz_error *err);

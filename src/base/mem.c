@@ -3,6 +3,9 @@
 #include "base/mem.h"
 
 #include <stdalign.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +39,13 @@ int uz_reserve(void *items, size_t *cap, uint64_t need, size_t elem_size, struct
     memcpy(items, &grown, sizeof grown);
     *cap = (size_t)want;
     return UZ_OK;
+}
+
+void uz_mem_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 struct block {

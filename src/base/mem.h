@@ -35,6 +35,12 @@ int uz_reserve(void *items, size_t *cap, uint64_t need, size_t elem_size, struct
          ? UZ_NOMEM                                                                                \
          : (*(slot) = &(items)[(n)++], memset(*(slot), 0, sizeof *(items)), UZ_OK))
 
+/*
+ * Gives freed memory back to the system, where libc can: between work that took much of it on many
+ * threads and work that takes much on one.
+ */
+void uz_mem_trim(void);
+
 struct uz_arena;
 
 /* An arena that hands out at most max_bytes in all; NULL without memory. */

@@ -175,6 +175,7 @@ int main(int argc, char **argv)
     guard_streams();
     tune_libc();
     raise_file_limit();
+    signals_start();
     int code = close_stdout(dispatch(argc, argv));
     signals_die();
     return code;

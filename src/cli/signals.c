@@ -13,6 +13,11 @@ static void note(int signal_number)
     atomic_store(&pending, signal_number);
 }
 
+void signals_start(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 void signals_catch(void)
 {
     static const int caught[] = {SIGINT, SIGTERM, SIGHUP};

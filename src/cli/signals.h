@@ -4,6 +4,12 @@
 #define UZ_CLI_SIGNALS_H
 
 /*
+ * A file that grows beyond the limit on its size (ulimit -f) is then a write that fails, with an
+ * error that tells it and everything tidied up, and no longer the end of the process.
+ */
+void signals_start(void);
+
+/*
  * From here on these signals only leave a note, which the progress callback looks for. Signals
  * that are ignored (nohup) stay so.
  */

@@ -10,6 +10,7 @@
 #include "check/doubts.h"
 #include "convert/memory.h"
 #include "convert/new_tree.h"
+#include "convert/parts.h"
 #include "convert/reshard_beside.h"
 #include "convert/reshard_impl.h"
 
@@ -65,49 +66,102 @@ static int lay_out(struct uz_resharding *job, struct uz_error *err)
                                source->n_groups, err);
 }
 
-/* All files: the values of each are made and written as a pickle, then forgotten. */
-static int make_files(struct uz_resharding *job, struct uz_error *err)
-{
-    const struct uz_zero_settings *settings = &job->layout.settings;
-    UZ_TRY(uz_stored_start(&job->stored, &job->source.model, &job->options.input.limits, err));
-    for (uint64_t rank = 0; rank < settings->world; rank++) {
-        if (settings->stage == 3 || rank == 0)
-            UZ_TRY(uz_reshard_add_states(job, rank, err));
-        UZ_TRY(uz_reshard_add_optim(job, rank, err));
-    }
-    return uz_model_finish(&job->stored.model, err);
-}
+/*
+ * Bytes of layout, beyond which the next ranks' files are made later: a thousand ranks of stage 3
+ * would take hundreds of MiB, and a rank at a time would leave threads without work.
+ */
+enum { GROUP_NBYTES = 32 * 1024 * 1024 };
 
-static int plan_run(struct uz_resharding *job, struct uz_error *err)
+static uint64_t laid_out_memory(const struct uz_resharding *job)
 {
     static const struct uz_items no_items;
     struct uz_items items = no_items;
     items.arena = job->stored.model.arena;
-    uint64_t tables = uz_tables_memory(&job->stored.model, &items, &job->out);
+    return uz_tables_memory(&job->stored.model, &items, &job->out);
+}
+
+static int lay_out_rank(struct uz_resharding *job, uint64_t rank, struct uz_error *err)
+{
+    if (job->layout.settings.stage == 3 || rank == 0)
+        UZ_TRY(uz_reshard_add_states(job, rank, err));
+    return uz_reshard_add_optim(job, rank, err);
+}
+
+static void forget_ranks(struct uz_resharding *job)
+{
+    uz_out_free(&job->out);
+    uz_stored_free(&job->stored);
+    job->first_rank = job->end_rank = 0;
+}
+
+/*
+ * Lays the files of rank `first` and some that follow it out, in the place of others; nothing is to
+ * be done if they are. The values of each file are made and written as a pickle, then forgotten.
+ * What can only be read from front to back is gone through once, for all files.
+ */
+static int lay_out_ranks(struct uz_resharding *job, uint64_t first, struct uz_error *err)
+{
+    const bool all = uz_model_is_packed(&job->source.model);
+    uint64_t rank = first;
+    if (job->end_rank > first && job->first_rank == first)
+        return UZ_OK;
+    forget_ranks(job);
+    UZ_TRY(uz_stored_start(&job->stored, &job->source.model, &job->options.input.limits, err));
+    do
+        UZ_TRY(lay_out_rank(job, rank++, err));
+    while (rank < job->layout.settings.world && (all || laid_out_memory(job) < GROUP_NBYTES));
+    job->first_rank = first;
+    job->end_rank = rank;
+    return uz_model_finish(&job->stored.model, err);
+}
+
+static int note_files(struct uz_resharding *job, struct uz_error *err)
+{
+    for (size_t i = 0; i < job->out.n_files; i++) {
+        const struct uz_out_file *from = &job->out.files[i];
+        struct uz_reshard_file *file;
+        UZ_TRY(UZ_APPEND(job->files, job->n_files, job->cap_files, &file, err));
+        UZ_TRY(uz_arena_strndup(job->arena, from->name, strlen(from->name), &file->name, err));
+        file->nbytes = from->nbytes;
+    }
+    job->data_nbytes += job->out.data_nbytes;
+    return UZ_OK;
+}
+
+/* Lays all files out once, to see that they can be and how large they get. */
+static int measure(struct uz_resharding *job, struct uz_error *err)
+{
+    uint64_t tables = 0;
+    for (uint64_t rank = 0; rank < job->layout.settings.world; rank = job->end_rank) {
+        UZ_TRY(lay_out_ranks(job, rank, err));
+        UZ_TRY(uz_parts_check(&job->stored.model, &job->out, err));
+        UZ_TRY(note_files(job, err));
+        if (laid_out_memory(job) > tables)
+            tables = laid_out_memory(job);
+    }
+    tables += uz_model_memory(&job->source.model) + uz_arena_used(job->arena) +
+              job->cap_files * sizeof *job->files;
+    job->engine.stream_nbytes = uz_stream_memory(&job->stored.model); /* it has all places */
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, tables, &job->engine,
                          err));
     job->engine.limits = job->options.input.limits;
     job->summary.memory_nbytes = uz_run_memory(&job->engine, tables);
-    return uz_plan_build(&job->plan, &job->stored.model, &job->out, job->engine.buffer_nbytes, err);
+    return UZ_OK;
 }
 
 /* ---- The summary ---- */
 
-static int describe_files(struct uz_resharding *job, struct uz_error *err)
+static void describe_files(struct uz_resharding *job)
 {
     struct uz_reshard_summary *summary = &job->summary;
     const size_t n_of_rank = job->layout.settings.stage == 3 ? 2 : 1;
-    UZ_TRY(uz_alloc(&job->files, job->out.n_files, sizeof *job->files, err));
-    for (size_t i = 0; i < job->out.n_files; i++) {
-        const struct uz_out_file *file = &job->out.files[i];
-        job->files[i] = (struct uz_reshard_file){file->name, file->nbytes};
-        summary->file_nbytes += file->nbytes;
+    for (size_t i = 0; i < job->n_files; i++) {
+        summary->file_nbytes += job->files[i].nbytes;
         if (n_of_rank == 2 ? i < 2 : i == 1)
-            summary->rank_nbytes += file->nbytes;
+            summary->rank_nbytes += job->files[i].nbytes;
     }
     summary->files = job->files;
-    summary->n_files = job->out.n_files;
-    return UZ_OK;
+    summary->n_files = job->n_files;
 }
 
 static int describe_groups(struct uz_resharding *job, struct uz_error *err)
@@ -156,7 +210,7 @@ static int summarize(struct uz_resharding *job, struct uz_error *err)
     summary->warnings = (const char *const *)job->notes.items;
     summary->n_warnings = job->notes.n;
     UZ_TRY(uz_reshard_count_random_states(job, &summary->n_random_states_copied, err));
-    UZ_TRY(describe_files(job, err));
+    describe_files(job);
     return describe_groups(job, err);
 }
 
@@ -171,10 +225,9 @@ static int plan(struct uz_resharding *job, struct uz_error *err)
     UZ_TRY(name_tag(job, err));
     UZ_TRY(uz_check_doubts(&job->source.model, &job->source.info, &job->notes, err));
     UZ_TRY(lay_out(job, err));
-    UZ_TRY(make_files(job, err));
+    UZ_TRY(measure(job, err));
     UZ_TRY(uz_reshard_check_kept(job, err));
     UZ_TRY(uz_reshard_check_trainer(job, err));
-    UZ_TRY(plan_run(job, err));
     return summarize(job, err);
 }
 
@@ -188,7 +241,9 @@ int uz_resharding_plan(struct uz_resharding **out_job, const char *checkpoint, c
     job->notes.strict = options->input.strict;
     job->checkpoint = strdup(checkpoint);
     job->out_dir = strdup(out);
-    int rc = job->checkpoint && job->out_dir ? plan(job, err) : uz_fail_nomem(err, strlen(out));
+    job->arena = uz_arena_new(options->input.limits.max_pickle_arena);
+    int rc = job->checkpoint && job->out_dir && job->arena ? plan(job, err)
+                                                           : uz_fail_nomem(err, strlen(out));
     if (rc < 0) {
         uz_resharding_free(job);
         return rc;
@@ -204,14 +259,14 @@ const struct uz_reshard_summary *uz_resharding_summary(const struct uz_reshardin
 
 /* ---- Running ---- */
 
-static int write_files(struct uz_resharding *job, struct uz_new_tree *tree, struct uz_error *err)
+static int write_files(struct uz_resharding *job, struct uz_tree *tree, struct uz_parts *parts,
+                       struct uz_error *err)
 {
-    struct uz_engine_result result;
-    char **paths;
-    UZ_TRY(uz_tree_make(&tree->tree, &job->out, &paths, err));
-    int rc = uz_engine_run(&job->plan, paths, &job->engine, &result, err);
-    uz_tree_paths_free(paths, job->out.n_files);
-    return rc;
+    for (uint64_t rank = 0; rank < job->layout.settings.world; rank = job->end_rank) {
+        UZ_TRY(lay_out_ranks(job, rank, err));
+        UZ_TRY(uz_parts_run(parts, tree, &job->stored.model, &job->out, &job->engine, err));
+    }
+    return UZ_OK;
 }
 
 int uz_resharding_run(struct uz_resharding *job, uz_progress_fn progress, void *cookie,
@@ -222,15 +277,14 @@ int uz_resharding_run(struct uz_resharding *job, uz_progress_fn progress, void *
         [UZ_DURABLE_DATA] = UZ_SYNC_DATA,
         [UZ_DURABLE_NONE] = UZ_SYNC_NONE,
     };
+    struct uz_parts parts = {progress, cookie, 0, job->data_nbytes};
     struct uz_new_tree tree;
     uz_error_clear(err);
-    job->engine.progress = progress;
-    job->engine.cookie = cookie;
     UZ_TRY(uz_tree_check_room(job->out_dir, job->summary.file_nbytes, err));
     int rc = uz_new_tree_open(&tree, job->out_dir, job->tag, false, err);
     tree.tree.sync = syncs[job->options.durability];
     if (rc == UZ_OK)
-        rc = write_files(job, &tree, err);
+        rc = write_files(job, &tree.tree, &parts, err);
     if (rc == UZ_OK)
         rc = uz_reshard_bring_beside(job, &tree, err);
     if (rc == UZ_OK)
@@ -243,13 +297,12 @@ void uz_resharding_free(struct uz_resharding *job)
 {
     if (!job)
         return;
-    uz_plan_free(&job->plan);
-    uz_out_free(&job->out);
-    uz_stored_free(&job->stored);
+    forget_ranks(job);
     uz_zero_layout_free(&job->layout);
     uz_reshard_target_free(&job->target);
     uz_reshard_source_free(&job->source);
     uz_notes_free(&job->notes);
+    uz_arena_free(job->arena);
     free(job->files);
     free(job->groups);
     free(job->checkpoint);

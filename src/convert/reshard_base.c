@@ -121,14 +121,12 @@ static int make_universal_states(struct uz_reshard_builder *b, const struct uz_f
                                  struct uz_node *states, struct uz_error *err)
 {
     const struct uz_model *model = &b->job->source.model;
-    const struct uz_reshard_step *step = &b->job->source.steps[flat->group];
-    const struct uz_node *value = uz_make_int(maker_of(b), step->integer), *persid;
-    if (step->is_there && step->dtype != UZ_DTYPE_INVALID) {
+    const struct uz_scalar *step = &b->job->source.steps[flat->group];
+    const struct uz_node *value, *persid = NULL;
+    if (step->kind == UZ_NODE_OBJECT)
         UZ_TRY(uz_graph_bytes(&b->graph, step->dtype, 1, step->bytes, &persid, err));
-        value = uz_make_tensor(maker_of(b), persid, 0, 0, NULL);
-    }
-    if (step->is_there && !uz_node_get(states, "step"))
-        uz_make_set(maker_of(b), states, "step", value);
+    if (step->kind != UZ_NODE_NONE && !uz_node_get(states, "step"))
+        uz_make_set(maker_of(b), states, "step", uz_scalar_make(maker_of(b), step, persid));
     for (size_t i = 1; i < model->n_states; i++) {
         const struct uz_node *key = uz_make_str(maker_of(b), model->states[i]);
         bool sharded;
@@ -142,10 +140,40 @@ static int make_universal_states(struct uz_reshard_builder *b, const struct uz_f
     return UZ_OK;
 }
 
+static int refuse_number(const struct uz_reshard_builder *b, const struct uz_node *key,
+                         struct uz_error *err)
+{
+    return refuse_state(b, key,
+                        "is not in this universal checkpoint, or for the first parameter group "
+                        "only: reshard the ZeRO checkpoint that it was made from",
+                        err);
+}
+
 /*
- * A universal checkpoint keeps what is one number for a group (NAdam's mu_product) for the first
- * group alone: the others' is not in it.
+ * DeepSpeed's converter drops what is one number for a group. Which optimizers of PyTorch have such
+ * ones is told by settings that only they have: NAdam, ASGD.
  */
+static int check_known_numbers(const struct uz_reshard_builder *b, const struct uz_flat_group *flat,
+                               const struct uz_node *states, struct uz_error *err)
+{
+    static const struct {
+        const char *setting, *number;
+    } known[] = {{"momentum_decay", "mu_product"}, {"lambd", "eta"}, {"lambd", "mu"}};
+    const struct uz_seq *groups = uz_node_list(uz_node_get(b->job->source.base, "param_groups"));
+    const struct uz_node *group = groups->items[flat->group];
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (states->u.dict.n > 0 && uz_node_get_small(group, known[i].setting) &&
+            !uz_node_get(states, known[i].number)) {
+            const struct uz_node key = {
+                .kind = UZ_NODE_STR,
+                .u.text = {known[i].number, strlen(known[i].number)},
+            };
+            return refuse_number(b, &key, err);
+        }
+    return UZ_OK;
+}
+
+/* Older versions of `unzero universal` kept such numbers for the first group alone. */
 static int check_numbers(const struct uz_reshard_builder *b, const struct uz_flat_group *flat,
                          const struct uz_node *states, struct uz_error *err)
 {
@@ -160,12 +188,9 @@ static int check_numbers(const struct uz_reshard_builder *b, const struct uz_fla
                     !memcmp(other->u.text.data, key->u.text.data, key->u.text.nbytes);
         }
         if (!found)
-            return refuse_state(b, key,
-                                "is in this universal checkpoint for the first parameter group "
-                                "only: reshard the ZeRO checkpoint that it was made from",
-                                err);
+            return refuse_number(b, key, err);
     }
-    return UZ_OK;
+    return check_known_numbers(b, flat, states, err);
 }
 
 /* States that the model has must all be in the shards, too. */
@@ -208,21 +233,28 @@ static int make_all_states(struct uz_reshard_builder *b, struct uz_node *all, st
 
 /* ---- Parameter groups ---- */
 
-/* The numbers of the flat groups that an optimizer group has. */
-static const struct uz_node *make_params(struct uz_reshard_builder *b, size_t group)
+/*
+ * The numbers of the flat groups that an optimizer group has. Under stage 3 DeepSpeed 0.19.8 makes
+ * an Adagrad of PyTorch with them in the group, and when it loads or saves it adds them
+ * (runtime/zero/stage3.py, initialize_optimizer_states): so they stand there twice.
+ */
+static const struct uz_node *make_params(struct uz_reshard_builder *b, size_t group,
+                                         const struct uz_node *old)
 {
+    const bool twice = b->job->layout.settings.stage == 3 &&
+                       uz_node_get_small(old, "initial_accumulator_value") != NULL;
     struct uz_node *params = uz_make_list(maker_of(b));
-    for (size_t f = 0; f < b->job->layout.n_flats; f++)
-        if (b->job->layout.flats[f].group == group)
-            uz_make_append(maker_of(b), params, uz_make_int(maker_of(b), (int64_t)f));
+    for (int times = 0; times < 1 + twice; times++)
+        for (size_t f = 0; f < b->job->layout.n_flats; f++)
+            if (b->job->layout.flats[f].group == group)
+                uz_make_append(maker_of(b), params, uz_make_int(maker_of(b), (int64_t)f));
     return params;
 }
 
 /* The flat groups that an optimizer group had on each rank: sub-groups, or itself. */
 static size_t n_old_flats(const struct uz_reshard_builder *b, const struct uz_node *group)
 {
-    const struct uz_seq *params = uz_node_list(uz_node_get_small(group, "params"));
-    return params && b->job->source.stage == 3 ? params->n : 1;
+    return b->job->source.stage == 3 ? uz_reshard_n_sub_groups(group) : 1;
 }
 
 /*
@@ -256,7 +288,7 @@ static int make_param_groups(struct uz_reshard_builder *b, struct uz_node *group
 {
     const struct uz_seq *old = uz_node_list(uz_node_get(b->job->source.base, "param_groups"));
     for (size_t g = 0; g < old->n; g++) {
-        const struct uz_node *params = make_params(b, g);
+        const struct uz_node *params = make_params(b, g, old->items[g]);
         UZ_TRY(uz_maker_check(maker_of(b), err));
         UZ_TRY(check_group(b, g, old->items[g], params->u.seq.n, err));
         struct uz_node *group = uz_make_copy(maker_of(b), old->items[g]);

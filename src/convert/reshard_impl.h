@@ -12,9 +12,6 @@
 #include "out/stored.h"
 #include "out/torch_graph.h"
 #include "out/zero_layout.h"
-#include "plan/plan.h"
-
-struct uz_spool;
 
 struct uz_resharding {
     struct uz_reshard_options options;
@@ -23,13 +20,16 @@ struct uz_resharding {
     struct uz_reshard_source source;
     struct uz_reshard_target target;
     struct uz_zero_layout layout;
+    /* The files of ranks [first_rank, end_rank): those that are laid out at this time. */
+    uint64_t first_rank, end_rank;
     struct uz_stored stored;
     struct uz_out out;
-    struct uz_plan plan;
     struct uz_engine_options engine;
-    struct uz_spool *spool; /* what was compressed and is compared, too; or NULL */
     struct uz_notes notes;
+    struct uz_arena *arena; /* names of all files */
     struct uz_reshard_file *files;
+    size_t n_files, cap_files;
+    uint64_t data_nbytes; /* of all files' targets */
     struct uz_reshard_group *groups;
     struct uz_reshard_summary summary;
 };

@@ -99,8 +99,13 @@ static int refuse_configurations(const struct reader *r, int stage)
     UZ_TRY(read_bool(r, "expert_parallel", "enabled", &on));
     if (on)
         return refuse(r, "experts' shards (expert_parallel) are not written");
-    if (stage == 3)
+    if (stage == 3) {
         UZ_TRY(refuse_number(r, zero, "mics_shard_size", 0, "MiCS shards are not written"));
+        UZ_TRY(read_bool(r, zero, "elastic_checkpoint", &on));
+        if (on)
+            return refuse(r, "DeepSpeed has no elastic_checkpoint under ZeRO 3: its engine stops "
+                             "with that setting");
+    }
     if (look_up(r->config, zero, "zenflow") &&
         !uz_node_is_none(look_up(r->config, zero, "zenflow")))
         return refuse(r, "ZenFlow's states are not written");
@@ -109,11 +114,21 @@ static int refuse_configurations(const struct reader *r, int stage)
 
 /* ---- The layout ---- */
 
-/* bf16 as the configuration has it; its name for it changed with time. */
+/* The configuration's section for bf16, whose name changed with time. */
+static const char *bf16_section(const struct uz_node *config)
+{
+    return uz_node_get(config, "bf16") ? "bf16" : "bfloat16";
+}
+
 static int read_bf16(const struct reader *r, bool *bf16)
 {
-    const char *section = uz_node_get(r->config, "bf16") ? "bf16" : "bfloat16";
-    return read_bool(r, section, "enabled", bf16);
+    return read_bool(r, bf16_section(r->config), "enabled", bf16);
+}
+
+bool uz_config_has_bf16(const struct uz_node *config)
+{
+    int64_t enabled;
+    return uz_node_int(look_up(config, bf16_section(config), "enabled"), &enabled) && enabled;
 }
 
 /* DeepSpeed's names for fp32 (runtime/config.py, DtypeEnum). */

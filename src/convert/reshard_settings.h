@@ -33,4 +33,7 @@ int uz_reshard_target_read(struct uz_reshard_target *target, const struct uz_res
                            struct uz_notes *notes, struct uz_error *err);
 void uz_reshard_target_free(struct uz_reshard_target *target);
 
+/* Does a configuration of DeepSpeed (NULL: none is recorded) train in bf16? */
+bool uz_config_has_bf16(const struct uz_node *config);
+
 #endif

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/parallel.h"
+#include "convert/reshard_settings.h"
 #include "layout/split.h"
 #include "zero/optim_state.h"
 
@@ -118,10 +119,12 @@ static int find_universal_optimizer(struct uz_reshard_source *source, struct uz_
     const struct uz_node *whole = uz_node_get(root, "optimizer_state_dict");
     source->optimizer = root;
     source->base = uz_node_get(whole, "param_groups") ? whole : root;
-    if (!uz_node_list(uz_node_get(source->base, "param_groups")))
+    const struct uz_seq *groups = uz_node_list(uz_node_get(source->base, "param_groups"));
+    const struct uz_dict *first = groups && groups->n ? uz_node_dict(groups->items[0]) : NULL;
+    if (!first || first->n < 2) /* made of an elastic checkpoint, they have `params` alone */
         return fail_optim(source, UZ_UNSUPPORTED,
-                          "holds no param_groups: the optimizer's hyperparameters, without which "
-                          "no shards can be written, are not in this universal checkpoint",
+                          "holds no param_groups with the optimizer's hyperparameters, without "
+                          "which no shards can be written",
                           err);
     return UZ_OK;
 }
@@ -139,7 +142,9 @@ static int find_optimizer(struct uz_reshard_source *source, struct uz_error *err
     if (source->elastic)
         return fail_optim(source, UZ_UNSUPPORTED,
                           "is an elastic checkpoint, which keeps no param_groups: the optimizer's "
-                          "hyperparameters, without which no shards can be written, are not in it",
+                          "hyperparameters, without which no shards can be written, are not in it. "
+                          "unzero universal makes a checkpoint of it that loads on any world, with "
+                          "the hyperparameters of the engine",
                           err);
     if (!uz_node_list(uz_node_get(source->base, "param_groups")))
         return fail_optim(source, UZ_UNSUPPORTED, "holds no param_groups of the optimizer", err);
@@ -149,11 +154,8 @@ static int find_optimizer(struct uz_reshard_source *source, struct uz_error *err
 /* The names of optimizer files say it: bf16_zero_pp_rank_...; else the configuration does. */
 static bool is_bf16(const struct uz_reshard_source *source)
 {
-    const struct uz_node *config = uz_node_get(uz_torch_root(source->states), "ds_config");
-    int64_t enabled;
     if (source->info.is_universal)
-        return uz_node_int(uz_node_get(uz_node_get(config, "bf16"), "enabled"), &enabled) &&
-               enabled;
+        return uz_config_has_bf16(uz_node_get(uz_torch_root(source->states), "ds_config"));
     return !strncmp(uz_path_name(uz_torch_path(source->optim)), "bf16_", strlen("bf16_"));
 }
 
@@ -209,13 +211,25 @@ static int add_params(struct uz_reshard_source *source, const struct shapes *sha
     return rc;
 }
 
+size_t uz_reshard_n_sub_groups(const struct uz_node *group)
+{
+    const struct uz_seq *params = uz_node_list(uz_node_get_small(group, "params"));
+    int64_t first, id;
+    if (!params || params->n == 0 || !uz_node_int(params->items[0], &first))
+        return 0;
+    size_t n = 1;
+    while (n < params->n && uz_node_int(params->items[n], &id) && id != first)
+        n++;
+    return n;
+}
+
 /* Under stage 3 an optimizer group has the sub-groups that its `params` number, else one entry. */
 static int add_group(struct uz_reshard_source *source, size_t group, const struct uz_seq *list,
                      size_t *next, bool round_robin, size_t *cap, struct uz_error *err)
 {
     const struct uz_seq *groups = uz_node_list(uz_node_get(source->base, "param_groups"));
     const struct uz_seq *params = uz_node_list(uz_node_get_small(groups->items[group], "params"));
-    size_t n_entries = source->stage == 3 ? (params ? params->n : 0) : 1;
+    size_t n_entries = source->stage == 3 ? uz_reshard_n_sub_groups(groups->items[group]) : 1;
     source->groups[group].first = source->n_params;
     source->state_ids[group] = uz_state_id(source->base, group, 0);
     if (source->state_ids[group] < 0)

@@ -9,16 +9,9 @@
 #include "layout/model.h"
 #include "out/zero_layout.h"
 #include "torch/file.h"
+#include "torch/scalar.h"
 #include "zero/read.h"
 #include "zero/topology.h"
-
-/* The count of steps of a group in a universal checkpoint, which has it in a file of its own. */
-struct uz_reshard_step {
-    bool is_there;
-    enum uz_dtype dtype; /* of a tensor without dimensions; INVALID: an integer */
-    int64_t integer;
-    unsigned char bytes[8];
-};
 
 struct uz_reshard_source {
     struct uz_model model; /* with all optimizer states */
@@ -36,10 +29,10 @@ struct uz_reshard_source {
     size_t n_params;
     struct uz_zero_group *groups;
     size_t n_groups;
-    struct uz_map *aliases;        /* second names -> index into the model's aliases */
-    int64_t *state_ids;            /* of each group: which entry of base's states is its first */
-    struct uz_reshard_step *steps; /* universal: of each group */
-    uint32_t *state_tensors;       /* [state * n_params + param]: the tensor; UZ_NONE: has none */
+    struct uz_map *aliases;  /* second names -> index into the model's aliases */
+    int64_t *state_ids;      /* of each group: which entry of base's states is its first */
+    struct uz_scalar *steps; /* universal: those of each group, which are in files of their own */
+    uint32_t *state_tensors; /* [state * n_params + param]: the tensor; UZ_NONE: has none */
 };
 
 /*
@@ -54,6 +47,9 @@ void uz_reshard_source_free(struct uz_reshard_source *source);
 /* Universal checkpoints: reads the groups' steps from zero/<name>/step.pt. */
 int uz_reshard_read_steps(struct uz_reshard_source *source, const struct uz_limits *limits,
                           struct uz_error *err);
+
+/* The sub-groups that a parameter group of ZeRO 3 has; PyTorch's Adagrad lists them twice. */
+size_t uz_reshard_n_sub_groups(const struct uz_node *group);
 
 /* {state: value} of the optimizer for a group on rank 0; NULL: none yet. */
 const struct uz_node *uz_reshard_states_of(const struct uz_reshard_source *source, size_t group);

@@ -3,39 +3,17 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "convert/reshard_source.h"
 
-static int read_tensor(struct uz_torch_file *file, const struct uz_node *node,
-                       struct uz_reshard_step *step, struct uz_error *err)
-{
-    struct uz_view view;
-    UZ_TRY(uz_torch_tensor(file, node, "step", &view, err));
-    size_t size = uz_dtype_size(view.dtype);
-    if (view.numel != 1 || (view.storage.big_endian && size > 1))
-        return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(file), UZ_NO_OFFSET,
-                          "is not one number of a little-endian machine");
-    step->dtype = view.dtype;
-    return uz_torch_read(file, &view.storage, view.first * size, step->bytes, size, err);
-}
-
-static int read_step(const char *path, const struct uz_limits *limits, struct uz_reshard_step *step,
+static int read_step(const char *path, const struct uz_limits *limits, struct uz_scalar *step,
                      struct uz_error *err)
 {
     struct uz_torch_file *file;
     UZ_TRY(uz_torch_open(&file, path, limits, err));
-    const struct uz_node *root = uz_torch_root(file);
-    int rc = UZ_OK;
-    step->is_there = true;
-    if (uz_torch_is_tensor(root))
-        rc = read_tensor(file, root, step, err);
-    else if (root->kind == UZ_NODE_INT)
-        step->integer = root->u.integer;
-    else
-        rc = uz_fail_at(err, UZ_UNSUPPORTED, path, UZ_NO_OFFSET, "holds no number of steps");
+    int rc = uz_scalar_read(file, uz_torch_root(file), "the count of steps", step, err);
     uz_torch_close(file);
     return rc;
 }

@@ -15,11 +15,11 @@
 #include "check/doubts.h"
 #include "check/replicas.h"
 #include "convert/memory.h"
+#include "convert/parts.h"
 #include "convert/universal_impl.h"
 #include "engine/mean.h"
 #include "engine/spool.h"
 #include "engine/tree.h"
-#include "plan/plan.h"
 
 /* Files whose heads are in memory at a time: a few KiB each. */
 enum { GROUP = 2048 };
@@ -87,6 +87,23 @@ static int tell_frozen(struct uz_universal_job *job, struct uz_error *err)
                    (unsigned long long)n);
 }
 
+/* DeepSpeed's converter drops what an optimizer keeps for whole groups, and no loader restores it.
+ */
+static int tell_numbers(struct uz_universal_job *job, struct uz_error *err)
+{
+    if (!job->source.has_numbers)
+        return UZ_OK;
+    if (job->options.dialect == UZ_UNIVERSAL_DEEPSPEED && job->source.info.stage < 3)
+        return uz_warn_of_data(&job->notes, err,
+                               "the optimizer keeps numbers beside step that are not of single "
+                               "elements: they are left out, as DeepSpeed's converter does; "
+                               "--dialect any keeps them");
+    return uz_warn(&job->notes, err,
+                   "the optimizer keeps numbers beside step that are not of single elements: they "
+                   "stand in zero/optimizer_state.pt, but DeepSpeed's universal load does not "
+                   "restore them");
+}
+
 /* Lays a group out to see how large it gets, and that it can be. */
 static int measure_files(struct uz_universal_job *job, uint64_t *tables, struct uz_error *err)
 {
@@ -94,6 +111,8 @@ static int measure_files(struct uz_universal_job *job, uint64_t *tables, struct 
         struct uz_out out = {0};
         next_group(job, first, &end);
         int rc = uz_universal_lay_out(job, first, end, &out, err);
+        if (rc == UZ_OK)
+            rc = uz_parts_check(&job->source.model, &out, err);
         uint64_t nbytes = uz_out_memory(&out);
         if (nbytes > *tables)
             *tables = nbytes;
@@ -111,17 +130,20 @@ static int measure(struct uz_universal_job *job, struct uz_error *err)
     const struct uz_model *model = &job->source.model;
     uint64_t tables = 0, fixed;
     UZ_TRY(measure_files(job, &tables, err));
+    UZ_TRY(uz_parts_check(&job->stored.model, &job->values, err));
     job->summary.n_files = job->n_files + job->values.n_files;
     job->summary.data_nbytes += job->values.data_nbytes;
     for (size_t i = 0; i < job->values.n_files; i++)
         job->summary.file_nbytes += job->values.files[i].nbytes;
-    fixed = uz_model_memory(model) + tables + uz_out_memory(&job->values) +
-            job->n_files * sizeof *job->files + uz_arena_used(job->arena);
+    fixed = uz_model_memory(model) + uz_model_memory(&job->stored.model) + tables +
+            uz_out_memory(&job->values) + job->n_files * sizeof *job->files +
+            uz_arena_used(job->arena);
     for (size_t i = 0; i < model->n_tensors; i++)
         if (model->tensors[i].is_mean) {
             fixed += (uint64_t)job->options.input.threads * UZ_MEAN_NBYTES;
             break;
         }
+    job->engine.stream_nbytes = uz_stream_memory(&job->stored.model); /* it has all places */
     UZ_TRY(uz_fit_memory(job->options.input.threads, job->options.max_memory, fixed, &job->engine,
                          err));
     job->engine.limits = job->options.input.limits;
@@ -196,12 +218,15 @@ static int plan(struct uz_universal_job *job, struct uz_error *err)
     UZ_TRY(uz_check_doubts(&source->model, &source->info, &job->notes, err));
     UZ_TRY(decide_info(job, err));
     UZ_TRY(tell_frozen(job, err));
+    UZ_TRY(tell_numbers(job, err));
     job->in_dicts =
         job->options.dialect == UZ_UNIVERSAL_ANY || source->info.stage < 3 || source->n_mp > 1;
     job->has_steps = job->options.dialect == UZ_UNIVERSAL_ANY || source->info.stage < 3;
     UZ_TRY(uz_universal_list_files(job, err));
+    UZ_TRY(uz_stored_start(&job->stored, &source->model, &source->limits, err));
     UZ_TRY(uz_universal_add_optimizer(job, err));
     UZ_TRY(uz_universal_add_model_states(job, err));
+    UZ_TRY(uz_model_finish(&job->stored.model, err));
     UZ_TRY(measure(job, err));
     UZ_TRY(warn_of_room(job, err));
     return summarize(job, err);
@@ -235,37 +260,7 @@ const struct uz_universal_summary *uz_universal_summary(const struct uz_universa
 
 /* ---- Running ---- */
 
-/* How far a group is, told as how far the whole is. */
-struct listener {
-    uz_progress_fn progress;
-    void *cookie;
-    uint64_t done, total;
-};
-
-static int on_progress(void *cookie, uint64_t nbytes_done, uint64_t nbytes_total)
-{
-    const struct listener *listener = cookie;
-    (void)nbytes_total;
-    return listener->progress(listener->cookie, listener->done + nbytes_done, listener->total);
-}
-
-static int run_out(struct uz_universal_job *job, struct uz_tree *tree, const struct uz_out *out,
-                   struct listener *listener, struct uz_error *err)
-{
-    struct uz_plan plan;
-    struct uz_engine_result result;
-    char **paths;
-    UZ_TRY(uz_tree_make(tree, out, &paths, err));
-    int rc = uz_plan_build(&plan, &job->source.model, out, job->engine.buffer_nbytes, err);
-    if (rc == UZ_OK)
-        rc = uz_engine_run(&plan, paths, &job->engine, &result, err);
-    uz_plan_free(&plan);
-    uz_tree_paths_free(paths, out->n_files);
-    listener->done += out->data_nbytes;
-    return rc;
-}
-
-static int run_groups(struct uz_universal_job *job, struct uz_tree *tree, struct listener *listener,
+static int run_groups(struct uz_universal_job *job, struct uz_tree *tree, struct uz_parts *parts,
                       struct uz_error *err)
 {
     for (size_t first = 0, end; first < job->n_files; first = end) {
@@ -273,11 +268,11 @@ static int run_groups(struct uz_universal_job *job, struct uz_tree *tree, struct
         next_group(job, first, &end);
         int rc = uz_universal_lay_out(job, first, end, &out, err);
         if (rc == UZ_OK)
-            rc = run_out(job, tree, &out, listener, err);
+            rc = uz_parts_run(parts, tree, &job->source.model, &out, &job->engine, err);
         uz_out_free(&out);
         UZ_TRY(rc);
     }
-    return run_out(job, tree, &job->values, listener, err);
+    return uz_parts_run(parts, tree, &job->stored.model, &job->values, &job->engine, err);
 }
 
 /* Writes what latest_universal will hold beside its place. *temporary is malloc'ed. */
@@ -316,7 +311,7 @@ static int publish(const struct uz_universal_job *job, struct uz_tree *tree, str
     return rc;
 }
 
-static int make_tree(struct uz_universal_job *job, struct uz_tree *tree, struct listener *listener,
+static int make_tree(struct uz_universal_job *job, struct uz_tree *tree, struct uz_parts *parts,
                      struct uz_error *err)
 {
     UZ_TRY(uz_tree_check_room(job->out_dir, job->summary.file_nbytes, err));
@@ -330,7 +325,7 @@ static int make_tree(struct uz_universal_job *job, struct uz_tree *tree, struct 
         [UZ_DURABLE_NONE] = UZ_SYNC_NONE,
     };
     tree->sync = syncs[job->options.durability];
-    UZ_TRY(run_groups(job, tree, listener, err));
+    UZ_TRY(run_groups(job, tree, parts, err));
     return publish(job, tree, err);
 }
 
@@ -338,11 +333,9 @@ int uz_universal_run(struct uz_universal_job *job, uz_progress_fn progress, void
                      struct uz_error *err)
 {
     struct uz_tree tree = {0};
-    struct listener listener = {progress, cookie, 0, job->summary.data_nbytes};
+    struct uz_parts parts = {progress, cookie, 0, job->summary.data_nbytes};
     uz_error_clear(err);
-    job->engine.progress = progress ? on_progress : NULL;
-    job->engine.cookie = &listener;
-    int rc = make_tree(job, &tree, &listener, err);
+    int rc = make_tree(job, &tree, &parts, err);
     uz_tree_close(&tree);
     return rc;
 }
@@ -352,6 +345,7 @@ void uz_universal_free(struct uz_universal_job *job)
     if (!job)
         return;
     uz_out_free(&job->values);
+    uz_stored_free(&job->stored);
     uz_spool_close(job->spool);
     uz_universal_source_free(&job->source);
     uz_notes_free(&job->notes);

@@ -125,7 +125,7 @@ static const struct uz_node *subparam_shape(const struct uz_universal_job *job,
 {
     const struct uz_tensor *tensor = &job->source.model.tensors[index];
     const struct uz_node *info =
-        uz_universal_info_of(&job->source, uz_universal_stage_of(&job->source, index));
+        uz_node_get(uz_torch_root(job->source.states[0]), "universal_checkpoint_info");
     const struct uz_seq *list = uz_node_list(uz_node_get(info, "parameter_with_sub_params"));
     if (!list || sub->entry >= list->n)
         return NULL;
@@ -142,15 +142,10 @@ static const struct uz_node *subparam_shape(const struct uz_universal_job *job,
 
 /* ---- All keys ---- */
 
-static struct uz_tp_rules *rules_of(const struct uz_universal_job *job, uint32_t tensor)
-{
-    return job->source.rules[uz_universal_stage_of(&job->source, tensor)];
-}
-
 static int find_rule(const struct uz_universal_job *job, uint32_t tensor, struct uz_tp_rule *rule,
                      struct uz_error *err)
 {
-    struct uz_tp_rules *rules = rules_of(job, tensor);
+    struct uz_tp_rules *rules = job->source.rules;
     *rule = (struct uz_tp_rule){.join = UZ_TP_COLUMNS, .is_known = true};
     return rules ? uz_tp_rules_find(rules, job->source.model.tensors[tensor].name, rule, err)
                  : UZ_OK;
@@ -224,7 +219,7 @@ int uz_universal_kept(const struct uz_universal_job *job, uint32_t index, uint64
         return UZ_OK;
     UZ_TRY(find_rule(job, index, &rule, err));
     if (!rule.is_vocabulary || tensor->ndim != 2 ||
-        !uz_tp_vocabulary(rules_of(job, index), &vocabulary) || vocabulary >= *rows)
+        !uz_tp_vocabulary(job->source.rules, &vocabulary) || vocabulary >= *rows)
         return UZ_OK;
     *numel = *numel / *rows * vocabulary;
     *rows = vocabulary;

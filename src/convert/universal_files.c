@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "convert/universal_impl.h"
+#include "torch/node_write.h"
 #include "zero/universal_param.h"
 
 enum { MAX_NAME_NBYTES = 4096 };
@@ -272,16 +273,29 @@ static int make_value(const struct uz_universal_job *job, struct uz_maker *maker
     return UZ_OK;
 }
 
+/* A file with a value that has one storage, or none. */
+static int save_value(const struct uz_universal_job *job, const char *name,
+                      const struct uz_node *value, const struct uz_saved_storage *storage,
+                      struct uz_out *out, struct uz_error *err)
+{
+    const struct uz_node_write_options options = {.limits = &job->source.limits};
+    struct uz_bytes pickle = {0};
+    const struct uz_saved saved = {&pickle, storage, storage != NULL};
+    int rc = uz_pickle_write_node(&pickle, value, &options, err);
+    if (rc == UZ_OK)
+        rc = uz_out_add_saved(out, name, &saved, err);
+    uz_bytes_free(&pickle);
+    return rc;
+}
+
 static int add_tensor(const struct uz_universal_job *job, const struct uz_universal_file *file,
                       struct uz_maker *maker, struct uz_out *out, struct uz_error *err)
 {
-    const struct uz_node_write_options options = {.limits = &job->source.limits};
     struct saved_tensor tensor;
     const struct uz_node *value;
     UZ_TRY(describe(job, file, &tensor, err));
     UZ_TRY(make_value(job, maker, file, &tensor, &value, err));
     UZ_TRY(uz_maker_check(maker, err));
-    struct uz_bytes pickle = {0};
     struct uz_saved_storage storage = {
         .key = "0",
         .target = {.tensor = file->tensor, .dtype = tensor.dtype, .n_elems = tensor.numel},
@@ -291,26 +305,23 @@ static int add_tensor(const struct uz_universal_job *job, const struct uz_univer
         storage.bytes = file->values;
         storage.nbytes = (size_t)tensor.numel * sizeof(float);
     }
-    const struct uz_saved saved = {&pickle, &storage, 1};
-    int rc = uz_pickle_write_node(&pickle, value, &options, err);
-    if (rc == UZ_OK)
-        rc = uz_out_add_saved(out, file->name, &saved, err);
-    uz_bytes_free(&pickle);
-    return rc;
+    return save_value(job, file->name, value, &storage, out, err);
 }
 
 static int add_step(const struct uz_universal_job *job, const struct uz_universal_file *file,
-                    struct uz_out *out, struct uz_error *err)
+                    struct uz_maker *maker, struct uz_out *out, struct uz_error *err)
 {
-    const struct uz_universal_step *step = uz_universal_step_of(&job->source, file->tensor);
-    const struct uz_rewrite *value = &step->value;
-    struct uz_saved_storage storage = {0};
-    if (value->n > 0)
-        storage = (struct uz_saved_storage){.key = value->storages[0].key,
-                                            .bytes = step->data,
-                                            .nbytes = (size_t)value->storages[0].ref.nbytes};
-    const struct uz_saved saved = {&value->pickle, &storage, value->n};
-    return uz_out_add_saved(out, file->name, &saved, err);
+    const struct uz_scalar *step = uz_universal_step_of(&job->source, file->tensor);
+    const struct uz_saved_storage storage = {
+        .key = "0", .bytes = step->bytes, .nbytes = uz_dtype_size(step->dtype)};
+    const bool is_tensor = step->kind == UZ_NODE_OBJECT;
+    const struct uz_node *persid = is_tensor ? uz_make_storage(maker, step->dtype, 0, 1) : NULL;
+    if (is_tensor && !persid)
+        return uz_fail(err, UZ_UNSUPPORTED, "%s: PyTorch has no storage class for its type",
+                       file->name);
+    const struct uz_node *value = uz_scalar_make(maker, step, persid);
+    UZ_TRY(uz_maker_check(maker, err));
+    return save_value(job, file->name, value, is_tensor ? &storage : NULL, out, err);
 }
 
 int uz_universal_lay_out(const struct uz_universal_job *job, size_t first, size_t end,
@@ -320,12 +331,9 @@ int uz_universal_lay_out(const struct uz_universal_job *job, size_t first, size_
     for (size_t i = first; i < end && rc == UZ_OK; i++) {
         const struct uz_universal_file *file = &job->files[i];
         struct uz_maker maker;
-        if (file->kind == UZ_UNIVERSAL_STEP) {
-            rc = add_step(job, file, out, err);
-            continue;
-        }
         UZ_TRY(uz_maker_init(&maker, &job->source.limits, err));
-        rc = add_tensor(job, file, &maker, out, err);
+        rc = file->kind == UZ_UNIVERSAL_STEP ? add_step(job, file, &maker, out, err)
+                                             : add_tensor(job, file, &maker, out, err);
         uz_maker_free(&maker);
     }
     return rc;

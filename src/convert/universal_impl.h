@@ -8,6 +8,7 @@
 #include "convert/universal_source.h"
 #include "engine/engine.h"
 #include "out/saved.h"
+#include "out/torch_graph.h"
 
 struct uz_spool;
 
@@ -35,7 +36,9 @@ struct uz_universal_job {
     struct uz_arena *arena; /* names of files */
     struct uz_universal_file *files;
     size_t n_files, cap_files;
-    struct uz_out values; /* optimizer_state.pt and the model states: laid out once */
+    /* optimizer_state.pt and the model states: laid out once, with a model of their own */
+    struct uz_stored stored;
+    struct uz_out values;
     struct uz_engine_options engine;
     struct uz_spool *spool; /* what was compressed and is compared; or NULL */
     struct uz_notes notes;
@@ -78,14 +81,6 @@ int uz_universal_add_model_states(struct uz_universal_job *job, struct uz_error 
 
 /* Deepspeed's dialect: lists the keys of the modules that have no fp32.pt yet. */
 int uz_universal_list_lone(struct uz_universal_job *job, struct uz_error *err);
-
-/*
- * Adds the file `name` with `root`: a value of the open file, whose storages become raw tensors of
- * the model.
- */
-int uz_universal_add_value(struct uz_universal_job *job, const char *name,
-                           struct uz_torch_file *file, const struct uz_node *root,
-                           struct uz_maker *maker, struct uz_error *err);
 
 /* Appends a file to the list; `name` lives in job->arena. */
 int uz_universal_add_file(struct uz_universal_job *job, enum uz_universal_kind kind,

@@ -8,7 +8,7 @@
 #include "base/notes.h"
 #include "layout/model.h"
 #include "torch/file.h"
-#include "torch/rewrite.h"
+#include "torch/scalar.h"
 #include "zero/read.h"
 #include "zero/topology.h"
 #include "zero/tp_rules.h"
@@ -19,14 +19,7 @@ struct uz_universal_optim {
     const struct uz_node *zero; /* the ZeRO optimizer's dictionary */
     const struct uz_node *base; /* in it, that of the optimizer itself */
     size_t n_groups;            /* ZeRO 3: sub-groups */
-    struct uz_universal_step *steps;
-};
-
-/* The step of a group of parameters, ready to be written as a file of its own. */
-struct uz_universal_step {
-    struct uz_rewrite value; /* n is 0 or 1 */
-    unsigned char data[16];  /* of its storage, little-endian */
-    bool exists;
+    struct uz_scalar *steps;    /* of each group */
 };
 
 struct uz_universal_source {
@@ -38,16 +31,13 @@ struct uz_universal_source {
     struct uz_universal_optim *optims; /* of each model-parallel rank */
     struct uz_torch_file **states;     /* model states of each (of data-parallel rank 0) */
     enum uz_shard_kind states_kind;
-    /*
-     * Of each pipeline stage, how tensor ranks' shards are joined; NULL: nothing is recorded there.
-     * Where the records of the stages do not count, the first alone has rules.
-     */
-    struct uz_tp_rules **rules;
-    uint32_t n_stages;
-    bool has_info;          /* universal_checkpoint_info is there */
-    bool has_step;          /* the optimizer keeps a step in its states */
-    struct uz_maker maker;  /* for values that live as long as the source */
-    uint32_t *partition_of; /* of each place of the model: its partition, or UZ_NONE */
+    struct uz_tp_rules *rules;     /* how tensor ranks' shards are joined; NULL: nothing tells it */
+    struct uz_tp_rules *own_rules; /* these, if they are not the reader's */
+    bool has_info;                 /* universal_checkpoint_info is there */
+    bool has_step;                 /* the optimizer keeps a step in its states */
+    bool has_numbers;              /* and beside it other values that are not of single elements */
+    struct uz_maker maker;         /* for values that live as long as the source */
+    uint32_t *partition_of;        /* of each place of the model: its partition, or UZ_NONE */
 };
 
 /*
@@ -60,20 +50,16 @@ int uz_universal_source_read(struct uz_universal_source *source, const char *che
                              struct uz_error *err);
 void uz_universal_source_free(struct uz_universal_source *source);
 
+/* The key of a group (ZeRO 3: sub-group) in the optimizer's states. */
+int64_t uz_universal_state_id(const struct uz_universal_source *source, uint32_t mp, size_t group);
+
 /* {name: value} of the optimizer for a group (ZeRO 3: sub-group); NULL: none yet. */
 const struct uz_node *uz_universal_states_of(const struct uz_universal_source *source, uint32_t mp,
                                              size_t group);
 
 /* The step of a parameter; NULL if the optimizer keeps none in its states. */
-const struct uz_universal_step *uz_universal_step_of(const struct uz_universal_source *source,
-                                                     uint32_t tensor);
-
-/* The stage whose rules join a parameter: that which trains it, or the first if it has none. */
-uint32_t uz_universal_stage_of(const struct uz_universal_source *source, uint32_t tensor);
-
-/* universal_checkpoint_info of a stage; NULL if it is not recorded. */
-const struct uz_node *uz_universal_info_of(const struct uz_universal_source *source,
-                                           uint32_t stage);
+const struct uz_scalar *uz_universal_step_of(const struct uz_universal_source *source,
+                                             uint32_t tensor);
 
 /* True if the value is a tensor of the partition's size: a state that the model has. */
 bool uz_universal_is_sharded(const struct uz_universal_source *source, uint32_t mp, size_t group,

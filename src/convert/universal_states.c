@@ -10,12 +10,17 @@
 /* From this version of universal_checkpoint_info on widths are recorded; 0.19.8 writes it. */
 static const double info_version = 0.4;
 
-/* One file of model states, open. */
+/* One file of model states, open, and one that is made of it. */
 struct states {
     struct uz_universal_job *job;
     struct uz_torch_file *file;
-    struct uz_maker maker;
+    struct uz_graph graph;
 };
+
+static struct uz_maker *maker_of(struct states *s)
+{
+    return &s->graph.maker;
+}
 
 /* ---- universal_checkpoint_info ---- */
 
@@ -45,14 +50,14 @@ static void add_experts(struct states *s, struct uz_node *info)
     const struct uz_seq *list = uz_node_list(layers);
     if (!list)
         return;
-    struct uz_node *patterns = uz_make_list(&s->maker), *made = uz_make_list(&s->maker);
+    struct uz_node *patterns = uz_make_list(maker_of(s)), *made = uz_make_list(maker_of(s));
     uz_make_append(
-        &s->maker, patterns,
-        uz_make_str(&s->maker, stage3 ? ".*\\.experts\\.w[123]$" : "\\.experts\\.w[123]$"));
+        maker_of(s), patterns,
+        uz_make_str(maker_of(s), stage3 ? ".*\\.experts\\.w[123]$" : "\\.experts\\.w[123]$"));
     for (size_t i = 0; i < list->n; i++)
-        uz_make_append(&s->maker, made, light_layer(&s->maker, list->items[i]));
-    uz_make_set(&s->maker, info, "expert_parameter_patterns", patterns);
-    uz_make_set(&s->maker, info, "ds_autoep_layers", stage3 ? layers : made);
+        uz_make_append(maker_of(s), made, light_layer(maker_of(s), list->items[i]));
+    uz_make_set(maker_of(s), info, "expert_parameter_patterns", patterns);
+    uz_make_set(maker_of(s), info, "ds_autoep_layers", stage3 ? layers : made);
 }
 
 static bool has_autoep(const struct uz_node *root)
@@ -69,15 +74,15 @@ static const struct uz_node *with_info(struct states *s)
     const bool autoep = has_autoep(root), add = s->job->adds_info && !uz_node_dict(old);
     if (!autoep && !add)
         return root;
-    struct uz_node *copy = uz_make_copy(&s->maker, root);
+    struct uz_node *copy = uz_make_copy(maker_of(s), root);
     struct uz_node *info =
-        uz_node_dict(old) ? uz_make_copy(&s->maker, old) : uz_make_dict(&s->maker);
+        uz_node_dict(old) ? uz_make_copy(maker_of(s), old) : uz_make_dict(maker_of(s));
     if (add)
-        uz_make_set(&s->maker, info, "universal_checkpoint_version",
-                    uz_make_real(&s->maker, info_version));
+        uz_make_set(maker_of(s), info, "universal_checkpoint_version",
+                    uz_make_real(maker_of(s), info_version));
     if (autoep)
         add_experts(s, info);
-    uz_make_set(&s->maker, copy, "universal_checkpoint_info", info);
+    uz_make_set(maker_of(s), copy, "universal_checkpoint_info", info);
     return copy;
 }
 
@@ -103,13 +108,11 @@ static int placeholder(struct states *s, const struct uz_node *value, const stru
                        struct uz_error *err)
 {
     static const uint64_t shape[] = {0};
+    const struct uz_node *persid;
     struct uz_view view;
     UZ_TRY(uz_torch_tensor(s->file, value, "a parameter", &view, err));
-    const struct uz_node *storage =
-        uz_make_storage(&s->maker, view.dtype, UINT32_MAX + (uint64_t)view.dtype, 0);
-    if (storage)
-        value = uz_make_tensor(&s->maker, storage, 0, 1, shape);
-    *made = value;
+    UZ_TRY(uz_graph_open_storage(&s->graph, view.dtype, view.dtype, 0, &persid, err));
+    *made = uz_make_tensor(maker_of(s), persid, 0, 1, shape);
     return UZ_OK;
 }
 
@@ -121,22 +124,22 @@ static int without_weights(struct states *s, const struct uz_node *root,
                            const struct uz_node **made, struct uz_error *err)
 {
     const struct uz_dict *module = uz_node_dict(uz_node_get(root, "module"));
-    struct uz_node *copy = uz_make_copy(&s->maker, root);
+    struct uz_node *copy = uz_make_copy(maker_of(s), root);
     *made = copy;
     if (!module)
         return UZ_OK;
     struct uz_map *trained = uz_map_new();
-    struct uz_node *lean = uz_make_ordered_dict(&s->maker);
+    struct uz_node *lean = uz_make_ordered_dict(maker_of(s));
     int rc = trained ? list_trained(root, trained, err) : uz_fail_nomem(err, sizeof(void *));
     for (size_t i = 0; i < module->n && rc == UZ_OK; i++) {
         const struct uz_node *key = module->pairs[i].key, *value = module->pairs[i].value;
         if (key->kind == UZ_NODE_STR && uz_torch_is_tensor(value) &&
             uz_map_get(trained, key->u.text.data, key->u.text.nbytes, NULL))
             rc = placeholder(s, value, &value, err);
-        uz_make_put(&s->maker, lean, key, value);
+        uz_make_put(maker_of(s), lean, key, value);
     }
     uz_map_free(trained);
-    uz_make_set(&s->maker, copy, "module", lean);
+    uz_make_set(maker_of(s), copy, "module", lean);
     return rc;
 }
 
@@ -151,37 +154,65 @@ static int other_name(const struct uz_universal_job *job, const struct uz_shard_
                : snprintf(name, size, "zero_pp_rank_0_mp_rank_%02u_model_states.pt", shard->mp);
 }
 
-static int add_copies(struct states *s, const struct uz_shard_file *shard, struct uz_error *err)
+/* The source has those of data-parallel rank 0 open; *opened is another one, to be closed. */
+static int open_states(const struct uz_universal_job *job, const struct uz_shard_file *shard,
+                       struct uz_torch_file **file, struct uz_torch_file **opened,
+                       struct uz_error *err)
+{
+    const struct uz_universal_source *source = &job->source;
+    *opened = NULL;
+    if (shard->kind == source->states_kind && shard->dp == 0) {
+        *file = source->states[shard->mp];
+        return UZ_OK;
+    }
+    char *path = uz_shard_path(&source->topology, shard);
+    int rc = path ? uz_torch_open(opened, path, &source->limits, err)
+                  : uz_fail_nomem(err, strlen(shard->name));
+    free(path);
+    *file = *opened;
+    return rc;
+}
+
+/* What a copy is made of: what stands in the file, without the weights that stand in zero/. */
+enum copy { WHOLE, LEAN, AS_IT_IS };
+
+static int add_copy(struct states *s, const char *name, enum copy copy, struct uz_error *err)
 {
     struct uz_universal_job *job = s->job;
+    int rc = uz_graph_start(&s->graph, name, &job->stored, s->file, &job->source.limits, err);
+    const struct uz_node *root = uz_torch_root(s->file);
+    if (rc == UZ_OK && copy != AS_IT_IS)
+        root = with_info(s);
+    if (rc == UZ_OK && copy == LEAN)
+        rc = without_weights(s, root, &root, err);
+    if (rc == UZ_OK)
+        rc = uz_graph_finish(&s->graph, root, &job->values, err);
+    uz_graph_free(&s->graph);
+    return rc;
+}
+
+static int add_copies(struct states *s, const struct uz_shard_file *shard, struct uz_error *err)
+{
+    const struct uz_universal_job *job = s->job;
     char name[256];
     size_t n = strlen(shard->name) - (shard->zst ? strlen(".zst") : 0);
     snprintf(name, sizeof name, "%.*s", (int)n, shard->name);
     bool states = shard->kind == UZ_SHARD_MODEL || shard->kind == UZ_SHARD_MODEL_Z3;
-    const struct uz_node *root = states ? with_info(s) : uz_torch_root(s->file);
-    UZ_TRY(uz_universal_add_value(job, name, s->file, root, &s->maker, err));
+    UZ_TRY(add_copy(s, name, states ? WHOLE : AS_IT_IS, err));
     if (job->options.dialect != UZ_UNIVERSAL_ANY || !states || shard->dp != 0)
         return UZ_OK;
     other_name(job, shard, name, sizeof name);
-    if (job->source.info.stage < 3)
-        UZ_TRY(without_weights(s, root, &root, err));
-    return uz_universal_add_value(job, name, s->file, root, &s->maker, err);
+    return add_copy(s, name, job->source.info.stage < 3 ? LEAN : WHOLE, err);
 }
 
 static int add_states(struct uz_universal_job *job, const struct uz_shard_file *shard,
                       struct uz_error *err)
 {
     struct states s = {.job = job};
-    char *path = uz_shard_path(&job->source.topology, shard);
-    int rc = path ? uz_torch_open(&s.file, path, &job->source.limits, err)
-                  : uz_fail_nomem(err, strlen(shard->name));
-    if (rc == UZ_OK)
-        rc = uz_maker_init(&s.maker, &job->source.limits, err);
-    if (rc == UZ_OK)
-        rc = add_copies(&s, shard, err);
-    uz_maker_free(&s.maker);
-    uz_torch_close(s.file);
-    free(path);
+    struct uz_torch_file *opened;
+    UZ_TRY(open_states(job, shard, &s.file, &opened, err));
+    int rc = add_copies(&s, shard, err);
+    uz_torch_close(opened);
     return rc;
 }
 

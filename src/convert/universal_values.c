@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* zero/optimizer_state.pt, and the model states: values of the source, with little changed. */
+/* zero/optimizer_state.pt: values of the source, with what belongs to ranks left out. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,87 +12,37 @@ static bool is_any(const struct uz_universal_job *job)
     return job->options.dialect == UZ_UNIVERSAL_ANY;
 }
 
-/* ---- A value and its storages ---- */
-
-/* Elements are swapped if the source is big-endian, or else copied as they are. */
-static int storage_dtype(const struct uz_torch_file *file, const struct uz_storage_ref *ref,
-                         enum uz_dtype *dtype, struct uz_error *err)
+/* What the optimizer keeps for a whole group (ZeRO 3: sub-group): the step, and other numbers. */
+static struct uz_node *group_numbers(const struct uz_universal_job *job, struct uz_maker *maker,
+                                     size_t group)
 {
-    *dtype = ref->dtype == UZ_DTYPE_INVALID ? UZ_DTYPE_U8 : ref->dtype;
-    if (ref->dtype == UZ_DTYPE_INVALID && ref->storage.big_endian && ref->nbytes > 0)
-        return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(file), UZ_NO_OFFSET,
-                          "holds a tensor of a big-endian machine that is no plain number");
-    return UZ_OK;
+    const struct uz_dict *states = uz_node_dict(uz_universal_states_of(&job->source, 0, group));
+    struct uz_node *numbers = uz_make_dict(maker);
+    for (size_t i = 0; states && i < states->n; i++)
+        if (!uz_universal_is_sharded(&job->source, 0, group, states->pairs[i].key))
+            uz_make_put(maker, numbers, states->pairs[i].key, states->pairs[i].value);
+    return numbers;
 }
 
-static int add_storage(struct uz_universal_job *job, struct uz_torch_file *file,
-                       uint32_t *file_index, const struct uz_rewritten_storage *storage,
-                       struct uz_saved_storage *saved, struct uz_error *err)
-{
-    struct uz_model *model = &job->source.model;
-    const struct uz_storage_ref *ref = &storage->ref;
-    enum uz_dtype dtype;
-    *saved = (struct uz_saved_storage){.key = storage->key};
-    if (ref->nbytes == 0)
-        return UZ_OK;
-    UZ_TRY(storage_dtype(file, ref, &dtype, err));
-    struct uz_piece piece = {.n_elems = ref->nbytes / uz_dtype_size(dtype)};
-    if (*file_index == UZ_NONE)
-        UZ_TRY(uz_model_add_file(model, uz_torch_path(file), file_index, err));
-    UZ_TRY(uz_source_add_place(model, *file_index, &ref->storage, &piece.storage, err));
-    saved->target.dtype = dtype;
-    saved->target.n_elems = piece.n_elems;
-    return uz_model_append(model, storage->key, dtype, 1, &piece.n_elems, &piece,
-                           &saved->target.tensor, err);
-}
-
-static int add_storages(struct uz_universal_job *job, const char *name, struct uz_torch_file *file,
-                        const struct uz_rewrite *value, struct uz_error *err)
-{
-    struct uz_saved_storage *storages;
-    uint32_t file_index = UZ_NONE;
-    UZ_TRY(uz_alloc(&storages, value->n, sizeof *storages, err));
-    int rc = UZ_OK;
-    for (size_t i = 0; i < value->n && rc == UZ_OK; i++)
-        rc = add_storage(job, file, &file_index, &value->storages[i], &storages[i], err);
-    const struct uz_saved saved = {&value->pickle, storages, value->n};
-    if (rc == UZ_OK)
-        rc = uz_out_add_saved(&job->values, name, &saved, err);
-    free(storages);
-    return rc;
-}
-
-int uz_universal_add_value(struct uz_universal_job *job, const char *name,
-                           struct uz_torch_file *file, const struct uz_node *root,
-                           struct uz_maker *maker, struct uz_error *err)
-{
-    const struct uz_node_write_options options = {.limits = &job->source.limits};
-    struct uz_rewrite value = {0};
-    int rc = uz_torch_rewrite(&value, file, root, maker, &options, err);
-    if (rc == UZ_OK)
-        rc = add_storages(job, name, file, &value, err);
-    uz_rewrite_free(&value);
-    return rc;
-}
-
-/* ---- The optimizer ---- */
-
-/* {0: what the optimizer keeps for a whole group}: the step, and other numbers. */
-static const struct uz_node *group_state(const struct uz_universal_job *job, struct uz_maker *maker)
+/*
+ * {group: its numbers}, by the numbers that `params` of param_groups gives. The loader of ZeRO 3
+ * takes the step of 0, wherever the optimizer itself counts.
+ */
+static const struct uz_node *group_states(const struct uz_universal_job *job,
+                                          struct uz_maker *maker)
 {
     const struct uz_universal_optim *optim = &job->source.optims[0];
-    const struct uz_dict *states = uz_node_dict(uz_universal_states_of(&job->source, 0, 0));
     const struct uz_seq *groups = uz_node_list(uz_node_get(optim->base, "param_groups"));
-    struct uz_node *all = uz_make_dict(maker), *first = uz_make_dict(maker);
-    for (size_t i = 0; states && i < states->n; i++)
-        if (!uz_universal_is_sharded(&job->source, 0, 0, states->pairs[i].key))
-            uz_make_put(maker, first, states->pairs[i].key, states->pairs[i].value);
+    struct uz_node *all = uz_make_dict(maker), *first = group_numbers(job, maker, 0);
     const struct uz_node *step = groups && groups->n > 0
                                      ? uz_node_get_small(groups->items[0], "step")
                                      : uz_node_get(optim->zero, "base_optimizer_state_step");
     if (step && !uz_node_get(first, "step"))
         uz_make_set(maker, first, "step", step);
     uz_make_put(maker, all, uz_make_int(maker, 0), first);
+    for (size_t g = 1; g < optim->n_groups; g++)
+        uz_make_put(maker, all, uz_make_int(maker, uz_universal_state_id(&job->source, 0, g)),
+                    group_numbers(job, maker, g));
     return all;
 }
 
@@ -248,7 +198,7 @@ static void add_for_all_stages(const struct uz_universal_job *job, struct uz_mak
     const struct uz_node *version = uz_node_get(root, "ds_version");
     const struct uz_node *clip = uz_node_get(uz_node_get(root, "ds_config"), "gradient_clipping");
     struct uz_node *base = uz_make_dict(maker);
-    uz_make_set(maker, base, "state", group_state(job, maker));
+    uz_make_set(maker, base, "state", group_states(job, maker));
     uz_make_set(maker, base, "param_groups", groups);
     uz_make_set(maker, dict, "optimizer_state_dict", base);
     if (!uz_node_get(dict, "ds_version") && version && version->kind == UZ_NODE_STR)
@@ -260,8 +210,9 @@ static void add_for_all_stages(const struct uz_universal_job *job, struct uz_mak
         uz_make_set(maker, dict, "clip_grad", uz_make_real(maker, clip->u.real));
 }
 
-static int add_optimizer(struct uz_universal_job *job, struct uz_maker *maker, struct uz_error *err)
+static int add_optimizer(struct uz_universal_job *job, struct uz_graph *graph, struct uz_error *err)
 {
+    struct uz_maker *maker = &graph->maker;
     const struct uz_universal_optim *optim = &job->source.optims[0];
     const struct uz_node *groups;
     struct uz_node *dict = uz_make_copy(maker, optim->zero);
@@ -276,14 +227,16 @@ static int add_optimizer(struct uz_universal_job *job, struct uz_maker *maker, s
         UZ_TRY(tell_states(job, err));
     if (is_any(job))
         add_for_all_stages(job, maker, dict, groups);
-    return uz_universal_add_value(job, "zero/optimizer_state.pt", optim->file, dict, maker, err);
+    return uz_graph_finish(graph, dict, &job->values, err);
 }
 
 int uz_universal_add_optimizer(struct uz_universal_job *job, struct uz_error *err)
 {
-    struct uz_maker maker;
-    UZ_TRY(uz_maker_init(&maker, &job->source.limits, err));
-    int rc = add_optimizer(job, &maker, err);
-    uz_maker_free(&maker);
+    struct uz_graph graph = {0};
+    int rc = uz_graph_start(&graph, "zero/optimizer_state.pt", &job->stored,
+                            job->source.optims[0].file, &job->source.limits, err);
+    if (rc == UZ_OK)
+        rc = add_optimizer(job, &graph, err);
+    uz_graph_free(&graph);
     return rc;
 }

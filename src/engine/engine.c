@@ -66,13 +66,25 @@ uint64_t uz_engine_memory(const struct uz_engine_options *options)
     return options->threads * (2 * options->buffer_nbytes + options->stream_nbytes + FIXED_NBYTES);
 }
 
+/*
+ * The chunk that is the k-th to be made. Threads that write to one file wait for its lock, so with
+ * several files each thread begins in another part of the output.
+ */
+static uint64_t kth_chunk(const struct run *run, uint64_t k)
+{
+    const uint64_t n_lanes = run->plan->out->n_files > 1 ? run->options->threads : 1;
+    const uint64_t lane = k % n_lanes, n = run->plan->n_chunks;
+    const uint64_t n_longer = n % n_lanes; /* lanes that have a chunk more */
+    return lane * (n / n_lanes) + (lane < n_longer ? lane : n_longer) + k / n_lanes;
+}
+
 static int run_job(void *cookie, uint64_t job, unsigned index, struct uz_error *err)
 {
     struct run *run = cookie;
     struct uz_worker *worker = &run->workers[index];
     int rc = job < run->plan->n_stream_jobs
                  ? uz_worker_scatter(worker, &run->plan->stream_jobs[job], err)
-                 : uz_worker_chunk(worker, job - run->plan->n_stream_jobs, err);
+                 : uz_worker_chunk(worker, kth_chunk(run, job - run->plan->n_stream_jobs), err);
     if (rc < 0)
         atomic_store(&run->state.stop, true);
     return rc;

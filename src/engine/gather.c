@@ -11,6 +11,7 @@
 
 enum {
     DIRECT_NBYTES = 16 * 1024,  /* a plain copy this large is read straight to its place */
+    DIRECT_ROW_NBYTES = 8192,   /* and so are rows from this size on */
     MAX_GAP_NBYTES = 64 * 1024, /* bytes read for nothing to save a read */
     MAX_READ_FOR_WANTED = 512,  /* bytes read for each that is wanted, before single reads pay */
     CAST_NBYTES = 512 * 1024    /* long runs are read and cast in blocks that stay in a cache */
@@ -104,17 +105,27 @@ static int read_part(struct uz_gather *gather, const struct uz_copy *part, struc
     return UZ_OK;
 }
 
-/* A copy that the scratch buffer can't hold at once: as many rows, or elements, as it can. */
+/* True if nothing lies between the rows of a copy. */
+static bool is_dense(const struct uz_copy *copy)
+{
+    return copy->n_rows == 1 || copy->src_stride == copy->n_elems * uz_dtype_size(copy->from);
+}
+
+/*
+ * A copy by parts: as many rows, or elements, as the scratch buffer can hold, or if all that lies
+ * between is wanted, as stay in a cache.
+ */
 static int read_large(struct uz_gather *gather, const struct uz_copy *copy, struct uz_error *err)
 {
     uint64_t row_nbytes = copy->n_elems * uz_dtype_size(copy->from);
     uint64_t rows_at_once = 1;
     uint64_t elems_at_once = copy->n_elems;
     uint64_t block = CAST_NBYTES < gather->buffer_nbytes ? CAST_NBYTES : gather->buffer_nbytes;
+    uint64_t room = is_dense(copy) ? block : gather->buffer_nbytes;
     if (row_nbytes > block)
         elems_at_once = block / uz_dtype_size(copy->from);
-    else if (copy->src_stride > 0 && copy->src_stride <= gather->buffer_nbytes - row_nbytes)
-        rows_at_once = (gather->buffer_nbytes - row_nbytes) / copy->src_stride + 1;
+    else if (copy->src_stride > 0 && copy->src_stride <= room - row_nbytes)
+        rows_at_once = (room - row_nbytes) / copy->src_stride + 1;
     for (uint64_t row = 0; row < copy->n_rows; row += rows_at_once) {
         uint64_t n_rows = copy->n_rows - row < rows_at_once ? copy->n_rows - row : rows_at_once;
         for (uint64_t elem = 0; elem < copy->n_elems; elem += elems_at_once) {
@@ -192,19 +203,31 @@ static int try_interleaved(struct uz_gather *gather, size_t i, size_t *end, stru
 
 static bool is_direct(const struct uz_copy *copy)
 {
-    return copy->from == copy->to && !copy->swap && !uz_divides(copy->divisor) &&
-           copy->n_rows == 1 && copy->n_elems * uz_dtype_size(copy->from) >= DIRECT_NBYTES;
+    uint64_t row_nbytes = copy->n_elems * uz_dtype_size(copy->from);
+    if (copy->from != copy->to || copy->swap || uz_divides(copy->divisor))
+        return false;
+    if (copy->n_rows == 1)
+        return row_nbytes >= DIRECT_NBYTES;
+    return is_dense(copy) && row_nbytes >= DIRECT_ROW_NBYTES;
 }
 
-/* Reads plain bytes straight to their place, unless that would be slow. */
+/* Reads plain bytes straight to their place, unless that would be slow (of rows: the first). */
 static int read_direct(struct uz_gather *gather, const struct uz_copy *copy, struct uz_error *err)
 {
     unsigned char *dst = gather->out + copy->dst;
+    const char *path = gather->model->files[copy->file];
+    size_t row_nbytes = (size_t)(copy->n_elems * uz_dtype_size(copy->from));
     uint64_t above = ((uintptr_t)dst - copy->src) % PAGE_NBYTES;
+    int fd;
     if (above > 0 && above < SLOW_NBYTES)
         return read_large(gather, copy, err);
-    return read_source(gather, copy->file, dst, (size_t)(copy->n_elems * uz_dtype_size(copy->from)),
-                       copy->src, err);
+    if (copy->n_rows == 1)
+        return read_source(gather, copy->file, dst, row_nbytes, copy->src, err);
+    UZ_TRY(uz_fd_cache_get(&gather->sources, copy->file, path, &fd, err));
+    UZ_TRY(
+        uz_pread_rows(fd, dst, row_nbytes, copy->n_rows, copy->dst_stride, copy->src, path, err));
+    uz_advise_read(&gather->advice, fd, copy->src, row_nbytes * copy->n_rows);
+    return UZ_OK;
 }
 
 /* True if strides are such that the bytes between first and last row may be read in one go. */
@@ -278,7 +301,8 @@ int uz_gather_copies(struct uz_gather *gather, struct uz_copy *copies, size_t n,
         } else if (is_direct(copy)) {
             UZ_TRY(read_direct(gather, copy, err));
             i++;
-        } else if (copy->n_rows == 1 && copy->n_elems * uz_dtype_size(copy->from) > CAST_NBYTES) {
+        } else if (is_dense(copy) &&
+                   copy->n_rows * copy->n_elems > CAST_NBYTES / uz_dtype_size(copy->from)) {
             UZ_TRY(read_large(gather, copy, err));
             i++;
         } else if (!fits_scratch(gather, copy)) {

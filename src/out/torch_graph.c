@@ -108,13 +108,16 @@ static int copy_storage(struct uz_graph *graph, const struct uz_storage_ref *ref
         .offset = ref->storage.offset,
         .nbytes = ref->storage.nbytes,
         .entry = ref->storage.entry,
+        .stream_nbytes = ref->storage.stream_nbytes,
     };
     struct uz_graph_storage *storage;
     enum uz_dtype dtype;
-    char name[512];
+    char name[512], text[KEY_NBYTES];
     UZ_TRY(copy_dtype(ref, &dtype, err));
     *number = graph->n_storages;
     UZ_TRY(add_storage(graph, dtype, ref->nbytes / uz_dtype_size(dtype), &storage, err));
+    (void)snprintf(text, sizeof text, "%" PRIu64, *number);
+    storage->key = uz_make_str(&graph->maker, text);
     name_storage(graph, name, sizeof name);
     if (storage->numel == 0)
         return UZ_OK;
@@ -143,7 +146,6 @@ static int replace_storage(struct uz_graph *graph, const struct uz_node *node,
                            const struct uz_node **made, struct uz_error *err)
 {
     struct uz_storage_ref ref;
-    char text[24];
     uint64_t number;
     UZ_TRY(uz_torch_storage(graph->source, node, "a tensor among the values", &ref, err));
     if (ref.first != 0 || ref.nbytes != ref.storage.nbytes)
@@ -151,11 +153,9 @@ static int replace_storage(struct uz_graph *graph, const struct uz_node *node,
                        "a value holds a view of a storage, as PyTorch wrote "
                        "them before 0.4");
     UZ_TRY(number_of(graph, &ref, &number, err));
-    (void)snprintf(text, sizeof text, "%" PRIu64, number);
     const struct uz_seq *old = uz_node_list(node->u.persid);
-    const struct uz_node *const id[] = {old->items[0], old->items[1],
-                                        uz_make_str(&graph->maker, text), old->items[3],
-                                        old->items[4]};
+    const struct uz_node *const id[] = {old->items[0], old->items[1], graph->storages[number].key,
+                                        old->items[3], old->items[4]};
     *made =
         uz_make_persid(&graph->maker, uz_make_tuple(&graph->maker, sizeof id / sizeof id[0], id));
     return UZ_OK;

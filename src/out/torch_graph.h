@@ -13,7 +13,8 @@ struct uz_graph_storage {
     uint32_t tensor;     /* of the output's model; unused without elements */
     enum uz_dtype dtype; /* of the elements in the file */
     uint64_t numel;
-    const void *bytes; /* not NULL: what the storage holds; there is no tensor */
+    const void *bytes;         /* not NULL: what the storage holds; there is no tensor */
+    const struct uz_node *key; /* of a source's storage: its new number as a text */
 };
 
 /*

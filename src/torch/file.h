@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/packing.h"
 #include "torch/node.h"
+#include "torch/seen.h"
 
 #define UZ_MAX_NDIM 64
 
@@ -57,6 +58,17 @@ struct uz_view {
  */
 int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
                   struct uz_error *err);
+
+/*
+ * The same, but a file whose pickle has been seen is only checked as a container: *was_seen, and
+ * its value is NULL. What was seen is told by uz_torch_saw, after the value was found good.
+ */
+int uz_torch_open_unseen(struct uz_torch_file **out, const char *path,
+                         const struct uz_limits *limits, struct uz_seen *seen, bool *was_seen,
+                         struct uz_error *err);
+
+/* Remembers the pickle of an open file, if it is one of a plain archive. */
+void uz_torch_saw(const struct uz_torch_file *file, struct uz_seen *seen);
 
 /* NULL is allowed. Nodes and texts of the file are gone after it. */
 void uz_torch_close(struct uz_torch_file *file);

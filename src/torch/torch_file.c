@@ -96,24 +96,40 @@ static int refuse_torchscript(const struct uz_torch_file *file, struct uz_error 
     return UZ_OK;
 }
 
-static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_error *err)
+static int read_value(struct uz_torch_file *file, const uint8_t *data, struct uz_error *err)
 {
-    struct uz_zip_entry entry;
-    uint8_t *data = NULL;
-    uint64_t nbytes = 0;
     struct uz_cursor cur;
-
-    UZ_TRY(uz_zip_stat(file->zip, index, &entry, err));
-    if (!entry.deflated)
-        UZ_TRY(uz_zip_offset(file->zip, index, &file->pickle_offset, err));
-    UZ_TRY(uz_zip_read(file->zip, index, file->limits.max_pickle_bytes, &data, &nbytes, err));
-    file->pickle_nbytes = nbytes;
-    uz_cursor_init(&cur, data, nbytes, uz_content_path(file->content), file->pickle_offset);
+    uz_cursor_init(&cur, data, file->pickle_nbytes, uz_content_path(file->content),
+                   file->pickle_offset);
     int rc = uz_pickle_read_lists(&cur, &file->limits, file->arena, &file->root, &file->lists, err);
     if (rc == UZ_OK && uz_cursor_left(&cur) > 0)
         rc = uz_fail_at(err, UZ_CORRUPT, uz_content_path(file->content), uz_cursor_offset(&cur),
                         "%llu bytes follow the end of data.pkl's pickle",
                         (unsigned long long)uz_cursor_left(&cur));
+    return rc;
+}
+
+static bool is_seen(struct uz_torch_file *file, const uint8_t *data)
+{
+    if (!file->seen)
+        return false;
+    file->digest = uz_pickle_digest(data, file->pickle_nbytes);
+    file->has_digest = true;
+    file->was_seen = uz_seen_has(file->seen, &file->digest);
+    return file->was_seen;
+}
+
+static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_error *err)
+{
+    struct uz_zip_entry entry;
+    uint8_t *data = NULL;
+
+    UZ_TRY(uz_zip_stat(file->zip, index, &entry, err));
+    if (!entry.deflated)
+        UZ_TRY(uz_zip_offset(file->zip, index, &file->pickle_offset, err));
+    UZ_TRY(uz_zip_read(file->zip, index, file->limits.max_pickle_bytes, &data, &file->pickle_nbytes,
+                       err));
+    int rc = is_seen(file, data) ? UZ_OK : read_value(file, data, err);
     free(data);
     if (rc < 0 && entry.deflated)
         uz_context(err, rc, "in the inflated data.pkl");
@@ -218,12 +234,13 @@ static int open_container(struct uz_torch_file *file, struct uz_error *err)
                       uz_content_is_packed(file->content) ? ", after decompression" : "");
 }
 
-int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
-                  struct uz_error *err)
+static int open_file(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
+                     struct uz_seen *seen, struct uz_error *err)
 {
     struct uz_torch_file *file;
     UZ_TRY(uz_alloc(&file, 1, sizeof *file, err));
     file->limits = *limits;
+    file->seen = seen;
     int rc = uz_content_open(&file->content, path, err);
     if (rc == UZ_OK)
         rc = open_container(file, err);
@@ -234,6 +251,27 @@ int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_
     }
     *out = file;
     return UZ_OK;
+}
+
+int uz_torch_open(struct uz_torch_file **out, const char *path, const struct uz_limits *limits,
+                  struct uz_error *err)
+{
+    return open_file(out, path, limits, NULL, err);
+}
+
+int uz_torch_open_unseen(struct uz_torch_file **out, const char *path,
+                         const struct uz_limits *limits, struct uz_seen *seen, bool *was_seen,
+                         struct uz_error *err)
+{
+    UZ_TRY(open_file(out, path, limits, seen, err));
+    *was_seen = (*out)->was_seen;
+    return UZ_OK;
+}
+
+void uz_torch_saw(const struct uz_torch_file *file, struct uz_seen *seen)
+{
+    if (file->has_digest)
+        uz_seen_add(seen, &file->digest);
 }
 
 void uz_torch_close(struct uz_torch_file *file)

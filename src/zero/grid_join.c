@@ -165,7 +165,7 @@ static int join(struct uz_joiner *j, struct uz_error *err)
 }
 
 int uz_grid_join(struct uz_model *model, const struct uz_grid_sources *sources,
-                 struct uz_notes *notes, struct uz_error *err)
+                 struct uz_tp_rules **own_rules, struct uz_notes *notes, struct uz_error *err)
 {
     struct uz_joiner j = {
         .model = model,
@@ -182,7 +182,7 @@ int uz_grid_join(struct uz_model *model, const struct uz_grid_sources *sources,
             free(j.next_state[mp]);
     }
     uz_grid_names_free(&j.names);
-    uz_tp_rules_free(j.own_rules);
+    *own_rules = j.own_rules;
     free(j.labels);
     free(j.first_place);
     free(j.first_state);

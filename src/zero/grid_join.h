@@ -26,9 +26,10 @@ struct uz_grid_sources {
  * Fills the empty model, which is not finished yet. Each name becomes one tensor: stages of a
  * pipeline hold different ones, and what two hold under one name is tied and must be equal; tensor
  * ranks' shards are joined as the rules tell, optimizer states and low-precision copies like their
- * parameters.
+ * parameters. *own_rules, which the caller frees, are those that took the place of recorded ones: a
+ * user's, or a family's; NULL: there are none.
  */
 int uz_grid_join(struct uz_model *model, const struct uz_grid_sources *sources,
-                 struct uz_notes *notes, struct uz_error *err);
+                 struct uz_tp_rules **own_rules, struct uz_notes *notes, struct uz_error *err);
 
 #endif

@@ -8,8 +8,6 @@
 
 #include "kernels/cast.h"
 
-enum { MAX_GROUPS = 65536 };
-
 /* ---- What stands under `optimizer` ---- */
 
 static int fail(const struct uz_masters *m, struct uz_error *err, const char *message)
@@ -19,9 +17,9 @@ static int fail(const struct uz_masters *m, struct uz_error *err, const char *me
 
 static int alloc_groups(struct uz_masters *m, size_t n, struct uz_error *err)
 {
-    if (n > MAX_GROUPS)
+    if (n > UZ_MAX_MASTERS_GROUPS)
         return uz_fail_at(err, UZ_LIMIT, uz_torch_path(m->file), UZ_NO_OFFSET,
-                          "has %zu parameter groups, the most are %d", n, MAX_GROUPS);
+                          "has %zu parameter groups, the most are %d", n, UZ_MAX_MASTERS_GROUPS);
     UZ_TRY(uz_alloc(&m->groups, n, sizeof *m->groups, err));
     UZ_TRY(uz_alloc(&m->totals, n, sizeof *m->totals, err));
     m->n_groups = n;
@@ -49,6 +47,7 @@ static int read_lists(struct uz_masters *m, const struct uz_seq *groups, struct 
     m->form = UZ_MASTERS_LISTS;
     UZ_TRY(alloc_groups(m, groups->n, err));
     for (size_t g = 0; g < groups->n; g++) {
+        m->groups[g].of = g;
         m->groups[g].items = uz_node_list(groups->items[g]);
         if (!m->groups[g].items)
             return fail(m, err, "fp32_groups holds something that is no list of tensors");
@@ -64,6 +63,7 @@ static int read_flat(struct uz_masters *m, const struct uz_seq *groups, struct u
     UZ_TRY(alloc_groups(m, groups->n, err));
     for (size_t g = 0; g < groups->n; g++) {
         struct uz_view *flat = &m->groups[g].flat;
+        m->groups[g].of = g;
         UZ_TRY(
             uz_torch_tensor(m->file, groups->items[g], "a tensor of fp32_groups_flat", flat, err));
         if (flat->ndim != 1 || !flat->contiguous)
@@ -81,6 +81,7 @@ static int read_ids(struct uz_masters *m, struct uz_error *err)
         return UZ_OK;
     UZ_TRY(alloc_groups(m, groups->n, err));
     for (size_t g = 0; g < groups->n; g++) {
+        m->groups[g].of = g;
         m->groups[g].items = uz_node_list(uz_node_get_small(groups->items[g], "params"));
         if (!m->groups[g].items)
             return fail(m, err, "a parameter group of the optimizer lists no params");
@@ -113,11 +114,10 @@ int uz_masters_read(struct uz_masters *m, struct uz_torch_file *file, struct uz_
     const struct uz_seq *flat = uz_node_list(uz_node_get(optimizer, "fp32_groups_flat"));
     *m = (struct uz_masters){.file = file, .optimizer = wrapped ? wrapped : optimizer};
     UZ_TRY(index_states(m, err));
-    if (lists)
-        return read_lists(m, lists, err);
-    if (flat)
+    if (flat && !lists)
         return read_flat(m, flat, err);
-    return read_ids(m, err);
+    UZ_TRY(lists ? read_lists(m, lists, err) : read_ids(m, err));
+    return uz_masters_split_muon(m, err);
 }
 
 void uz_masters_free(struct uz_masters *m)
@@ -132,7 +132,8 @@ void uz_masters_free(struct uz_masters *m)
 int uz_masters_view(const struct uz_masters *m, size_t group, uint64_t index, struct uz_view *view,
                     struct uz_error *err)
 {
-    return uz_torch_tensor(m->file, m->groups[group].items->items[index], "a tensor of fp32_groups",
+    const struct uz_masters_group *g = &m->groups[group];
+    return uz_torch_tensor(m->file, g->items->items[g->first + index], "a tensor of fp32_groups",
                            view, err);
 }
 
@@ -140,9 +141,11 @@ int uz_masters_view(const struct uz_masters *m, size_t group, uint64_t index, st
 static bool id_of(const struct uz_masters *m, size_t group, uint64_t index, int64_t *id)
 {
     const struct uz_seq *groups = uz_node_list(uz_node_get(m->optimizer, "param_groups"));
-    if (!groups || group >= groups->n)
+    size_t of = m->groups[group].of;
+    if (!groups || of >= groups->n)
         return false;
-    const struct uz_seq *params = uz_node_list(uz_node_get_small(groups->items[group], "params"));
+    const struct uz_seq *params = uz_node_list(uz_node_get_small(groups->items[of], "params"));
+    index += m->groups[group].first;
     return params && index < params->n && uz_node_int(params->items[index], id);
 }
 
@@ -155,6 +158,17 @@ const struct uz_dict *uz_masters_states(const struct uz_masters *m, size_t group
         !uz_map_get(m->state_of_id, (const char *)&id, sizeof id, &place))
         return NULL;
     return uz_node_dict(states->pairs[place].value);
+}
+
+bool uz_masters_state_view(const struct uz_masters *m, const struct uz_dict *states, size_t *i,
+                           struct uz_view *view)
+{
+    for (; states && *i < states->n; ++*i)
+        if (uz_torch_is_tensor(states->pairs[*i].value) &&
+            !uz_node_is_str(states->pairs[*i].key, "step") &&
+            uz_torch_tensor(m->file, states->pairs[*i].value, "a state", view, NULL) == UZ_OK)
+            return true;
+    return false;
 }
 
 /* ---- Comparing ---- */
@@ -210,12 +224,8 @@ static bool match_states(const struct uz_masters *m, const struct uz_candidate *
 {
     const struct uz_dict *states = uz_masters_states(m, group, index);
     bool any = false;
-    for (size_t i = 0; states && i < states->n; i++) {
-        struct uz_view view;
-        if (!uz_torch_is_tensor(states->pairs[i].value) ||
-            uz_node_is_str(states->pairs[i].key, "step") ||
-            uz_torch_tensor(m->file, states->pairs[i].value, "a state", &view, NULL) < 0)
-            continue;
+    struct uz_view view;
+    for (size_t i = 0; uz_masters_state_view(m, states, &i, &view); i++) {
         any = true;
         if (has_shape(c, &view))
             return true;

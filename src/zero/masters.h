@@ -7,15 +7,20 @@
 #include "torch/file.h"
 #include "zero/sample.h"
 
+enum { UZ_MAX_MASTERS_GROUPS = 65536 };
+
 enum uz_masters_form {
     UZ_MASTERS_NONE,  /* none: fp32 training, or the module is all there is */
     UZ_MASTERS_LISTS, /* FP16_UnfusedOptimizer, fp32_groups: a list of tensors for each group */
     UZ_MASTERS_FLAT,  /* FP16_Optimizer, fp32_groups_flat: a flat tensor for each group */
 };
 
+/* A group of the optimizer; Muon's are as many as they have shapes (masters_muon.c). */
 struct uz_masters_group {
     const struct uz_seq *items; /* UZ_MASTERS_LISTS: tensors; UZ_MASTERS_NONE: ids of states */
     struct uz_view flat;        /* UZ_MASTERS_FLAT */
+    size_t of;                  /* the optimizer's number of the group */
+    size_t first;               /* item that is at place 0 */
 };
 
 /*
@@ -51,6 +56,12 @@ int uz_masters_read(struct uz_masters *masters, struct uz_torch_file *file, stru
 void uz_masters_free(struct uz_masters *masters);
 
 /*
+ * Muon sorts the parameters of its groups by shape. Makes a group of each shape, in which they are
+ * in the order of the module. (uz_masters_read does it.)
+ */
+int uz_masters_split_muon(struct uz_masters *masters, struct uz_error *err);
+
+/*
  * Whether a candidate can have its master at `place` of a group: the shape is the same and the
  * low-precision copy is the rounded master, as far as the first elements tell. Without masters the
  * shapes of states decide, where there are any.
@@ -65,5 +76,9 @@ int uz_masters_view(const struct uz_masters *masters, size_t group, uint64_t ind
 /* The states of parameter number `index` of a group (flat: 0); NULL if it has none. */
 const struct uz_dict *uz_masters_states(const struct uz_masters *masters, size_t group,
                                         uint64_t index);
+
+/* The first of the states from number *i on that is a tensor, and its number; false: none is. */
+bool uz_masters_state_view(const struct uz_masters *masters, const struct uz_dict *states,
+                           size_t *i, struct uz_view *view);
 
 #endif

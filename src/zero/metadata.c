@@ -53,6 +53,14 @@ static void read_text(char *buf, size_t size, const struct uz_node *node)
         uz_printable(buf, size, node->u.text.data, node->u.text.nbytes);
 }
 
+static void read_archive_root(struct uz_metadata *metadata, const struct uz_torch_file *file)
+{
+    const char *folder = uz_torch_archive_root(file);
+    metadata->archive_root[0] = '\0';
+    if (folder)
+        uz_printable(metadata->archive_root, sizeof metadata->archive_root, folder, strlen(folder));
+}
+
 int uz_metadata_read(struct uz_metadata *metadata, const struct uz_torch_file *file,
                      struct uz_error *err)
 {
@@ -62,9 +70,7 @@ int uz_metadata_read(struct uz_metadata *metadata, const struct uz_torch_file *f
                           "has no 'module'; not a model-states file of DeepSpeed");
     *metadata = (struct uz_metadata){.mp_world_size = 1};
     read_text(metadata->ds_version, sizeof metadata->ds_version, uz_node_get(root, "ds_version"));
-    const char *folder = uz_torch_archive_root(file);
-    if (folder)
-        uz_printable(metadata->archive_root, sizeof metadata->archive_root, folder, strlen(folder));
+    read_archive_root(metadata, file);
     metadata->has_steps = uz_node_int(uz_node_get(root, "global_steps"), &metadata->global_steps);
     uz_node_int(uz_node_get(root, "skipped_steps"), &metadata->skipped_steps);
     uz_node_u64(uz_node_get(root, "dp_world_size"), &metadata->dp_world_size);
@@ -75,6 +81,13 @@ int uz_metadata_read(struct uz_metadata *metadata, const struct uz_torch_file *f
     metadata->param_shapes_hash = hash_shape_lists(file, uz_node_get(root, "param_shapes"));
     metadata->frozen_shapes_hash = hash_shape_lists(file, uz_node_get(root, "frozen_param_shapes"));
     return UZ_OK;
+}
+
+void uz_metadata_copy(struct uz_metadata *metadata, const struct uz_metadata *same,
+                      const struct uz_torch_file *file)
+{
+    *metadata = *same;
+    read_archive_root(metadata, file);
 }
 
 int uz_metadata_same_save(const struct uz_metadata *first, const char *first_path,

@@ -25,6 +25,11 @@ struct uz_metadata {
 int uz_metadata_read(struct uz_metadata *metadata, const struct uz_torch_file *file,
                      struct uz_error *err);
 
+/* The metadata of a file whose pickle is that of one that agrees with `same`: only the name of the
+ * archive's folder is its own. */
+void uz_metadata_copy(struct uz_metadata *metadata, const struct uz_metadata *same,
+                      const struct uz_torch_file *file);
+
 /*
  * UZ_MISMATCH, naming what differs, if a file was not saved together with the first one: step,
  * version, number of data-parallel ranks.

@@ -348,7 +348,8 @@ static int add_state(const struct reader *r, const struct uz_dict *states, size_
                          &r->shard->compressed, err));
     bool fits = view.numel == group->fp32.numel || view.numel == size || group->is_muon;
     if (!found || view.ndim != 1 || !view.contiguous || !fits) {
-        if (found && view.numel > 1 && r->request->state && !strcmp(r->request->state, "all"))
+        if (found && view.numel > 1 &&
+            uz_state_is_wanted(r->request->state, name->data, name->nbytes))
             uz_printable(r->shard->misfit, sizeof r->shard->misfit, name->data, name->nbytes);
         return UZ_OK;
     }

@@ -54,8 +54,8 @@ struct uz_optim_group {
 /* The record of one shard. */
 struct uz_optim_shard {
     const char *compressed; /* what compresses states that are left out; NULL: none are */
-    char misfit[64]; /* a state that was asked for with "all" and has another size; "": none */
-    int stage;       /* 1, 2 or 3 */
+    char misfit[64];        /* a state that was asked for and has another size; "": none */
+    int stage;              /* 1, 2 or 3 */
     /*
      * Written by BF16_Optimizer (stage 1 with fp32 gradient accumulation), which records no stage
      * and stores every partition whole.

@@ -48,20 +48,33 @@ static int add_files(struct uz_reading *r, enum uz_shard_kind kind, uint32_t **f
     return UZ_OK;
 }
 
-/* One rank's ZeRO-3 model states: metadata and slices of frozen parameters. */
+/* One rank's ZeRO-3 model states: metadata, which must agree, and slices of frozen parameters. */
+static int read_model_values(struct uz_reading *r, uint64_t rank, struct uz_torch_file *file,
+                             struct uz_error *err)
+{
+    UZ_TRY(uz_metadata_read(&r->metadata[rank], file, err));
+    UZ_TRY(uz_metadata_agree(&r->info->metadata, r->model->files[r->model_files[0]],
+                             &r->metadata[rank], uz_torch_path(file), err));
+    if (r->frozen.n)
+        return uz_frozen_read_slices(&r->frozen, file, r->model, r->world, r->frozen_slices[rank],
+                                     err);
+    uz_torch_saw(file, &r->seen);
+    return UZ_OK;
+}
+
+/* Without frozen parameters most ranks' pickles are copies of others: one of each kind is read. */
 static int read_model_shard(struct uz_reading *r, uint64_t rank, struct uz_error *err)
 {
     struct uz_torch_file *file;
+    bool was_seen;
+    int rc = UZ_OK;
     const char *path = r->model->files[r->model_files[rank]];
     UZ_TRY(uz_alloc(&r->frozen_slices[rank], r->frozen.n, sizeof **r->frozen_slices, err));
-    UZ_TRY(uz_torch_open(&file, path, &r->options->input.limits, err));
-    int rc = uz_metadata_read(&r->metadata[rank], file, err);
-    if (rc == UZ_OK)
-        rc = uz_metadata_agree(&r->info->metadata, r->model->files[r->model_files[0]],
-                               &r->metadata[rank], path, err);
-    if (rc == UZ_OK)
-        rc = uz_frozen_read_slices(&r->frozen, file, r->model, r->world, r->frozen_slices[rank],
-                                   err);
+    UZ_TRY(uz_torch_open_unseen(&file, path, &r->options->input.limits, &r->seen, &was_seen, err));
+    if (was_seen)
+        uz_metadata_copy(&r->metadata[rank], &r->info->metadata, file);
+    else
+        rc = read_model_values(r, rank, file, err);
     uz_torch_close(file);
     return rc;
 }
@@ -86,6 +99,7 @@ static int read_job(void *cookie, uint64_t job, unsigned worker, struct uz_error
 
 static int set_up_model_shards(struct uz_reading *r, struct uz_error *err)
 {
+    UZ_TRY(uz_reading_need_seen(r, err));
     UZ_TRY(uz_alloc(&r->metadata, r->world, sizeof *r->metadata, err));
     UZ_TRY(uz_alloc(&r->frozen_slices, r->world, sizeof *r->frozen_slices, err));
     return add_files(r, UZ_SHARD_MODEL_Z3, &r->model_files, err);
@@ -197,6 +211,25 @@ int uz_reading_set_step(struct uz_reading *r, double step, struct uz_error *err)
         step, made);
 }
 
+/* A state that was asked for has another size than the partition. */
+static int note_misfit(struct uz_reading *r, const struct uz_optim_shard *first,
+                       struct uz_error *err)
+{
+    bool any = false;
+    for (size_t g = 0; g < first->n_groups; g++)
+        for (size_t i = 0; i < first->groups[g].n_states; i++)
+            any |= !strcmp(first->groups[g].states[i].name, first->misfit);
+    if (!any && strcmp(r->options->state, "all") != 0)
+        return uz_fail(err, UZ_UNSUPPORTED,
+                       "the optimizer state %s has not an element for each of the parameters': it "
+                       "cannot be made whole",
+                       first->misfit);
+    return uz_warn_of_data(r->notes, err,
+                           "the optimizer state %s is left out: it has not an element for each of "
+                           "the parameters'",
+                           first->misfit);
+}
+
 /* What the values must prove, because the metadata leaves it open. */
 static int note_doubts(struct uz_reading *r, struct uz_error *err)
 {
@@ -204,10 +237,7 @@ static int note_doubts(struct uz_reading *r, struct uz_error *err)
     if (first->compressed)
         UZ_TRY(uz_warn_of_states(r->notes, first->compressed, err));
     if (*first->misfit)
-        UZ_TRY(uz_warn_of_data(r->notes, err,
-                               "the optimizer state %s is left out: it has not an element for each "
-                               "of the parameters'",
-                               first->misfit));
+        UZ_TRY(note_misfit(r, first, err));
     for (uint64_t rank = 0; rank < r->world; rank++)
         for (size_t g = 0; g < r->shards[rank].n_groups; g++)
             if (r->shards[rank].groups[g].mapping == UZ_MAPPING_ROUND_ROBIN)
@@ -255,6 +285,8 @@ int uz_reading_join_ranks(struct uz_reading *r, struct uz_error *err)
 {
     UZ_TRY(check_world(r, err));
     UZ_TRY(read_ranks(r, err));
+    if (!r->is_one_of_several)
+        uz_mem_trim();
     UZ_TRY(check_shards_agree(r, err));
     UZ_TRY(check_archive_roots(r, err));
     int rc = join(r, err);

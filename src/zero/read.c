@@ -299,6 +299,8 @@ static int gather_info(struct uz_read *c, struct uz_error *err)
     c->info->pp = c->grid.pp;
     c->info->tag = c->topology.tag;
     c->topology.tag = NULL;
+    c->info->tp_rules = c->tp_rules;
+    c->tp_rules = NULL;
     return UZ_OK;
 }
 
@@ -386,6 +388,7 @@ static void free_slices(struct uz_read *c)
     }
     for (uint32_t tp = 0; tp < c->n_layers; tp++)
         uz_model_free(&c->layers[tp]);
+    uz_tp_rules_free(c->tp_rules);
     free(c->layers);
     free(c->slices);
     free(c->own);
@@ -420,5 +423,6 @@ struct uz_source_info uz_zero_source(const struct uz_zero_info *info)
 void uz_zero_info_free(struct uz_zero_info *info)
 {
     free(info->tag);
+    uz_tp_rules_free(info->tp_rules);
     *info = (struct uz_zero_info){0};
 }

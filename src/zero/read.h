@@ -10,6 +10,7 @@
 #include "base/notes.h"
 #include "layout/model.h"
 #include "zero/metadata.h"
+#include "zero/tp_rules.h"
 
 struct uz_zero_options {
     struct uz_input_options input;
@@ -46,6 +47,11 @@ struct uz_zero_info {
     /* Stage 0: which master is whose was found out from shapes and values. */
     bool masters_by_fit;
     bool is_universal; /* each tensor has a file of its own */
+    /*
+     * How the shards of tensor ranks were joined; of a pipeline, what its first stage records. NULL
+     * for a single rank, and if nothing tells it.
+     */
+    struct uz_tp_rules *tp_rules;
     /* Whatever is whole in `module` has copies on other ranks that the model does not tell of. */
     bool buffers_hide_copies;
 };

@@ -125,7 +125,11 @@ static int join_own(struct uz_read *c, const struct uz_model **models, struct uz
         models[c->n_slices + tp] = &c->layers[tp];
     for (uint32_t pp = 0; pp < c->grid.pp; pp++)
         UZ_TRY(read_rules(c, pp, &rules[pp], err));
-    UZ_TRY(uz_grid_join(c->model, &sources, c->notes, err));
+    UZ_TRY(uz_grid_join(c->model, &sources, &c->tp_rules, c->notes, err));
+    if (!c->tp_rules) {
+        c->tp_rules = rules[0];
+        rules[0] = NULL;
+    }
     return uz_model_finish(c->model, err);
 }
 

@@ -19,6 +19,14 @@ void uz_reading_note_state(struct uz_reading *r, const char *name, size_t nbytes
     snprintf(r->seen_states + used, sizeof r->seen_states - used, "%s%s", used ? ", " : "", shown);
 }
 
+int uz_reading_need_seen(struct uz_reading *r, struct uz_error *err)
+{
+    if (!r->has_seen)
+        UZ_TRY(uz_seen_init(&r->seen, err));
+    r->has_seen = true;
+    return UZ_OK;
+}
+
 void uz_reading_free(struct uz_reading *r)
 {
     uz_experts_free(&r->experts);
@@ -33,6 +41,8 @@ void uz_reading_free(struct uz_reading *r)
         uz_optim_shard_free(&r->shards[rank]);
     for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)
         free(r->frozen_slices[rank]);
+    if (r->has_seen)
+        uz_seen_free(&r->seen);
     free(r->frozen_slices);
     free(r->shards);
     free(r->optim_files);

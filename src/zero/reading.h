@@ -56,6 +56,8 @@ struct uz_reading {
     uint32_t *optim_files;         /* their files in the model */
     struct uz_metadata *metadata;  /* ZeRO-3: of each rank's model states */
     uint32_t *model_files;
+    bool has_seen;
+    struct uz_seen seen; /* pickles of model states that agree with the first ones */
     struct uz_flat_view **frozen_slices;
     char seen_states[512]; /* names of the optimizer's states, for messages */
 };
@@ -74,6 +76,9 @@ int uz_reading_join_frozen(struct uz_reading *reading, struct uz_error *err);
 
 /* Records the optimizer's step; warns if it is not that of the model states. */
 int uz_reading_set_step(struct uz_reading *reading, double step, struct uz_error *err);
+
+/* Prepares `seen`, once. */
+int uz_reading_need_seen(struct uz_reading *reading, struct uz_error *err);
 
 /* Frees what it holds beside model, info and notes. */
 void uz_reading_free(struct uz_reading *reading);

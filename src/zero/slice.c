@@ -277,15 +277,19 @@ int uz_reading_open(struct uz_reading *r, struct uz_error *err)
 {
     struct uz_torch_file *file;
     uint32_t file_index;
+    bool was_seen;
+    UZ_TRY(uz_reading_need_seen(r, err));
     char *path = uz_shard_path(r->topology, r->first);
     if (!path)
         return uz_fail_nomem(err, strlen(r->first->name));
     int rc = uz_model_add_file(r->model, path, &file_index, err);
     if (rc == UZ_OK)
-        rc = uz_torch_open(&file, path, &r->options->input.limits, err);
+        rc = uz_torch_open_unseen(&file, path, &r->options->input.limits, &r->seen, &was_seen, err);
     free(path);
     UZ_TRY(rc);
     rc = read_open_first(r, file, file_index, err);
+    if (rc == UZ_OK && r->frozen.n == 0)
+        uz_torch_saw(file, &r->seen); /* the other ranks' are mostly copies */
     uz_torch_close(file);
     return rc;
 }

@@ -106,16 +106,29 @@ def pt(ctx):
         ctx.consolidate("safetensors", checkpoint))
 
 
-@row("tp", "2 tensor ranks, all matrices joined on dim 1", "x plain", "<=", 1.3)
-def tp(ctx):
-    checkpoint = ctx.subjects.made("tp", stage=1, ranks=1, tp=2, rows_only=True)
+def joined(ctx, model):
+    checkpoint = ctx.subjects.made("tp", stage=1, ranks=1, tp=2, rows_only=True, model=model)
+    whole = ctx.subjects.made("z2", model=model)
+    expected = ctx.subjects.expected(model)
     rules = ctx.work / "rows.json"
     rules.write_text(json.dumps({
         "parameter_with_row_parallelism_patterns": [r".*(_proj|embed_tokens|lm_head)\.weight"],
         "tp_replicated_parameter_patterns": [r".*layernorm\.weight"]}))
     warm(checkpoint)
-    return ctx.compare(ctx.consolidate("joined", checkpoint, "--tp-map", rules),
-                       ctx.consolidate("plain", plain(ctx)))
+    warm(whole)
+    return ctx.compare(
+        ctx.consolidate("joined", checkpoint, "--tp-map", rules, expected=expected),
+        ctx.consolidate("plain", whole, expected=expected))
+
+
+@row("tp", "2 tensor ranks, all matrices joined on dim 1, rows of 8 KiB", "x plain", "<=", 1.3)
+def tp(ctx):
+    return joined(ctx, "wide")
+
+
+@row("tp-narrow", "the same, rows of 2 KiB (--quick: 1 KiB)", "x plain")
+def tp_narrow(ctx):
+    return joined(ctx, ctx.subjects.model)
 
 
 @row("fragments", "ZeRO-3 of 1,024 ranks, norms of 4 KiB", "x the rate of plain", ">=", 0.5)

@@ -13,7 +13,8 @@ from measure import Failed
 HERE = pathlib.Path(__file__).resolve().parent
 
 # Llamas by size: (tensors, width, vocabulary). "large" has 427 M parameters, 1.7 GB as fp32.
-MODELS = {"large": (245, 1024, 32000), "small": (200, 512, 16384)}
+# Tensors, width, vocabulary; "wide" has rows as long as those of a model of 7 billion parameters.
+MODELS = {"large": (245, 1024, 32000), "small": (200, 512, 16384), "wide": (9, 4096, 16384)}
 
 
 class Subjects:
@@ -35,14 +36,15 @@ class Subjects:
         stamp.write_text(wanted)
         return folder
 
-    def made(self, name, stage=2, ranks=2, tp=1, rows_only=False):
-        """Our own: random masters, everything else holes. All have the same model."""
-        tensors, width, vocabulary = MODELS[self.model]
+    def made(self, name, stage=2, ranks=2, tp=1, rows_only=False, model=None):
+        """Our own: random masters, everything else holes. All of one model hold the same."""
+        model = model or self.model
+        tensors, width, vocabulary = MODELS[model]
         command = [self.tools / "make_sparse", "--stage", stage, "--ranks", ranks, "--tensors",
                    tensors, "--width", width, "--vocabulary", vocabulary, "--tp", tp, "--random"]
         if rows_only:
             command.append("--rows-only")
-        return self._make(f"{self.model}-{name}", command)
+        return self._make(f"{model}-{name}", command)
 
     def sparse(self, stage, ranks, tensors, gib):
         """Nothing but metadata: all data are holes."""
@@ -50,10 +52,11 @@ class Subjects:
                           [self.tools / "make_sparse", "--stage", stage, "--ranks", ranks,
                            "--tensors", tensors, "--gib", gib])
 
-    def expected(self):
+    def expected(self, model=None):
         """The weights that all of made() must give, as safetensors."""
-        tensors, width, vocabulary = MODELS[self.model]
-        folder = self._make(f"{self.model}-expected",
+        model = model or self.model
+        tensors, width, vocabulary = MODELS[model]
+        folder = self._make(f"{model}-expected",
                             [self.tools / "make_sparse", "--ranks", 1, "--tensors", tensors,
                              "--width", width, "--vocabulary", vocabulary, "--expected-only"])
         return folder / "model.safetensors"

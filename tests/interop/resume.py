@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs under torchrun: an engine as in CASE.json loads a checkpoint.
+"""Runs on each rank (ranks.py, or torchrun): an engine as in CASE.json loads a checkpoint.
 
 usage: torchrun --nproc_per_node N resume.py CASE.json CHECKPOINT SAID.pt
 

@@ -3,11 +3,12 @@
 """Makes the cases of fixtures/gen with the DeepSpeed that is installed and
 converts each: weights and every state must have the bits that the oracle finds.
 
-usage: UNZERO=PROGRAM sweep.py [CASE | versions ...]
+usage: UNZERO=PROGRAM sweep.py [CASE | versions | optimizers ...]
 
-`versions` stands for one small run of each stage and optimizer wrapper, which is what
-to run with other versions of DeepSpeed. What that version's own zero_to_fp32 gives is
-compared as well, where it works.
+`optimizers` stands for runs with those that DeepSpeed makes itself, `versions` for one
+small run of each stage and optimizer wrapper, which is what to run with other versions
+of DeepSpeed. What that version's own zero_to_fp32 gives is compared as well, where it
+works.
 
 Not a part of the suite: it takes 15 seconds for each case. A case that this version
 of DeepSpeed cannot train is told of; only what it trains and the tool does not
@@ -61,6 +62,8 @@ def made_by_ds(kind, **params):
 
 
 MUON = made_by_ds("Muon", momentum=0.9, torch_adam=True)
+LAMB, LION = made_by_ds("Lamb"), made_by_ds("Lion")
+OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
 OPTIMIZERS = {
     "o-z1-bf16-muon": dict(world=2, seed=121, model=cases.SMALL, live="fp32",
                            ds=cases.ds(1, cases.BF16, MUON)),
@@ -71,6 +74,32 @@ OPTIMIZERS = {
     "o-z3-bf16-muon": dict(world=2, seed=124, model=cases.SMALL, live="fp32",
                            ds=cases.ds(3, cases.BF16, MUON, reduce_scatter=False)),
     "o-z0-bf16-muon": dict(world=2, seed=125, model=cases.SMALL, ds=cases.ds(0, cases.BF16, MUON)),
+    "o-z2-bf16-offload-muon": dict(world=2, seed=140, model=TIED, live="fp32",
+                                   ds=cases.ds(2, cases.BF16, MUON, **OFFLOAD)),
+    "o-bf16opt-muon": dict(world=2, seed=141, model=TIED, live="fp32",
+                           ds=cases.ds(1, cases.BF16, {**MUON, **cases.GRAD32})),
+    "o-z0-fp32-muon": dict(world=2, seed=126, model=TIED, ds=cases.ds(0, cases.FP32, MUON)),
+    "o-z0-fp16-lamb": dict(world=2, seed=127, model=TIED, freeze=["blocks.0"],
+                           ds=cases.ds(0, cases.FP16, LAMB)),
+    "o-z0-fp32-lamb": dict(world=2, seed=128, model=TIED, ds=cases.ds(0, cases.FP32, LAMB)),
+    "o-z1-fp16-lamb": dict(world=2, seed=129, model=TIED, ds=cases.ds(1, cases.FP16, LAMB)),
+    "o-z2-bf16-w3-lamb": dict(world=3, seed=130, model=TIED, ds=cases.ds(2, cases.BF16, LAMB)),
+    "o-z3-bf16-lamb": dict(world=2, seed=131, model=TIED, freeze=["blocks.0"],
+                           ds=cases.ds(3, cases.BF16, LAMB)),
+    "o-bf16opt-lamb": dict(world=2, seed=132, model=TIED,
+                           ds=cases.ds(1, cases.BF16, {**LAMB, **cases.GRAD32})),
+    "o-z0-bf16-lion": dict(world=2, seed=133, model=TIED, ds=cases.ds(0, cases.BF16, LION)),
+    "o-z1-fp16-2groups-lion": dict(world=2, seed=134, model=TIED, groups=2, live="fp32",
+                                   ds=cases.ds(1, cases.FP16, LION)),
+    "o-z2-fp32-w3-lion": dict(world=3, seed=135, model=TIED, ds=cases.ds(2, cases.FP32, LION)),
+    "o-z2-bf16-cpu-lion": dict(world=2, seed=136, model=TIED,
+                               ds=cases.ds(2, cases.BF16, LION, **OFFLOAD)),
+    "o-z3-bf16-lion": dict(world=2, seed=137, model=TIED,
+                           ds=cases.ds(3, cases.BF16, LION, sub_group_size=100)),
+    "o-z3-fp16-cpu-lion": dict(world=2, seed=138, model=TIED,
+                               ds=cases.ds(3, cases.FP16, LION, **OFFLOAD)),
+    "o-bf16opt-lion": dict(world=2, seed=139, model=TIED,
+                           ds=cases.ds(1, cases.BF16, {**LION, **cases.GRAD32})),
 }
 CASES = {**cases.GOOD, **OPTIMIZERS, **VERSIONS}
 
@@ -81,7 +110,7 @@ def read(path):
 
 
 def same(a, b):
-    b = b.float() if b.is_floating_point() else b
+    a, b = (t.float() if t.is_floating_point() else t for t in (a, b))
     return a.shape == b.shape and a.dtype == b.dtype and (
         not a.numel() or torch.equal(a.reshape(-1).view(torch.uint8),
                                      b.reshape(-1).contiguous().view(torch.uint8)))
@@ -125,7 +154,7 @@ def ask_peer(folder, work):
     frozen = {k.split("/", 1)[1] for k in read(folder / "expected.safetensors")[0]
               if k.startswith("frozen/")}
     lines = [f"{name}: not what zero_to_fp32 gives" for name, tensor in peer.items()
-             if name not in got or not same(got[name].float(), tensor)]
+             if name not in got or not same(got[name].to(tensor.dtype), tensor)]
     lines += [f"{name}: zero_to_fp32 has it not" for name in got.keys() - peer.keys() - frozen]
     return lines, f"{len(peer)} tensors as zero_to_fp32"
 
@@ -157,7 +186,7 @@ def main():
     failed = 0
     print(generate.versions(), flush=True)
     names = sys.argv[1:] or cases.GOOD
-    for name in VERSIONS if names == ["versions"] else names:
+    for name in {"versions": VERSIONS, "optimizers": OPTIMIZERS}.get(names[0], names):
         good, text = run(name)
         failed += not good
         print(f"{name}: {text}", flush=True)

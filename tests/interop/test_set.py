@@ -2,18 +2,13 @@
 """A real engine resumes from what `unzero set` made, and has the new values."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from common import FIXTURES, Expected, run, same_bits
-
-HERE = pathlib.Path(__file__).resolve().parent
+from ranks import run_ranks
 
 # Fixture, and the parameter that is set: cut by a rank's boundary, or held in part by each rank.
 CASES = {
@@ -27,14 +22,7 @@ def resume(folder, case, work):
     """What the engine says after loading."""
     case_file, said = work / "case.json", work / "said.pt"
     case_file.write_text(json.dumps(case))
-    torchrun = pathlib.Path(sys.executable).with_name("torchrun")
-    done = subprocess.run(
-        [torchrun, "--standalone", "--nproc_per_node", str(case["world"]),
-         HERE / "resume.py", case_file, folder, said],
-        env=dict(os.environ, DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1"),
-        cwd=work, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        timeout=300)
-    assert done.returncode == 0, done.stdout[-4000:]
+    run_ranks(case["world"], work, [case_file, folder, said])
     return torch.load(said)
 
 

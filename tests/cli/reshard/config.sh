@@ -42,3 +42,13 @@ for dtype in fp32 float32 float torch.float32; do
     "$UNZERO" reshard "$TINY" new --dp 2 --ds-config "$dtype.json" --dry-run >out
     has out 'layout: ZeRO stage 1, 2 ranks, BF16_Optimizer'
 done
+
+# Elastic checkpoints are of ZeRO 1 and 2; a universal one made of them has no hyperparameters.
+echo '{"bf16": {"enabled": true}, "zero_optimization": {"stage": 3, "elastic_checkpoint": true}}' \
+    >elastic.json
+expect 3 "$UNZERO" reshard "$TINY" new --dp 2 --ds-config elastic.json 2>err
+has err 'no elastic_checkpoint under ZeRO 3'
+"$UNZERO" universal -q --sync none "$FIXTURES/good-z1-fp16-w2-elastic" uc 2>err
+expect 3 "$UNZERO" reshard uc new --dp 2 2>err
+has err "no param_groups with the optimizer's hyperparameters"
+absent new new.unzero-partial.*

@@ -22,7 +22,7 @@ export UNZERO UNZERO_CALLS PYTHONPATH DS_ACCELERATOR LOCAL_SIZE OMP_NUM_THREADS
 cd "$tests"
 if [ -n "${UNIVERSAL-}" ]; then
     status=0
-    "$python" -m pytest -q -p no:cacheprovider "$@" \
+    "$python" -m pytest -q -p no:cacheprovider -p preload "$@" \
         unit/checkpoint/test_universal_checkpoint.py::TestZeROUniversalCheckpointDP ||
         status=$?
     n_calls=$(wc -l <"$UNZERO_CALLS")

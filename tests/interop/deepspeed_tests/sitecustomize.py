@@ -6,7 +6,7 @@ the processes which DeepSpeed's tests spawn have it, too. When
 deepspeed.utils.zero_to_fp32 is imported its three functions are replaced by
 ones that run the program named by UNZERO, and when
 deepspeed.checkpoint.ds_to_universal is, its main function (UNZERO_DIALECT
-tells which dialect is made). Each call leaves a line in the file named by
+tells which dialect is made). bf16 and fp16 are allowed on every CPU. Each call leaves a line in the file named by
 UNZERO_CALLS: a run that replaced nothing proves nothing.
 """
 
@@ -72,8 +72,8 @@ def load(model, checkpoint_dir, tag=None):
 class Replacer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the module as usual, and changes it when it has been loaded."""
 
-    def __init__(self, module, functions):
-        self.module, self.functions = module, functions
+    def __init__(self, module, functions, within=None):
+        self.module, self.functions, self.within = module, functions, within
 
     def find_spec(self, name, path, target=None):
         if name != self.module:
@@ -89,9 +89,10 @@ class Replacer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module):
         self.real.exec_module(module)
+        owner = getattr(module, self.within) if self.within else module
         for name, ours in self.functions.items():
-            getattr(module, name)  # what is not there is not replaced
-            setattr(module, name, ours)
+            getattr(owner, name)  # what is not there is not replaced
+            setattr(owner, name, ours)
 
 
 if "UNZERO_CALLS" in os.environ:
@@ -100,4 +101,8 @@ if "UNZERO_CALLS" in os.environ:
             "convert_zero_checkpoint_to_fp32_state_dict": convert,
             "get_fp32_state_dict_from_zero_checkpoint": state_dict,
             "load_state_dict_from_zero_checkpoint": load}),
-        Replacer("deepspeed.checkpoint.ds_to_universal", {"main": universal})]
+        Replacer("deepspeed.checkpoint.ds_to_universal", {"main": universal}),
+        # the tests want CUDA for bf16, the engine fp16 instructions for fp16: PyTorch does without
+        Replacer("unit.util", {"bf16_required_version_check": lambda *_, **__: True}),
+        Replacer("deepspeed.accelerator.cpu_accelerator",
+                 {"is_fp16_supported": lambda self: True}, "CPU_Accelerator")]
