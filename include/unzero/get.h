@@ -62,6 +62,9 @@ struct uz_got;
 /** Sets the documented defaults. */
 UZ_API void uz_get_options_default(struct uz_get_options *options);
 
+/** UZ_ARG, with what is wrong, for a `slice` that fits no tensor, whatever its shape. */
+UZ_API int uz_get_slice_check(const char *slice, struct uz_error *err);
+
 /**
  * Finds tensor `name` in a checkpoint. Reads metadata alone, unless storages are compressed. The
  * caller frees *got with uz_got_free; it is set only on success. One thread at a time may use it.

@@ -27,7 +27,7 @@ int uz_check_doubts(const struct uz_model *model, const struct uz_zero_info *inf
     bool doubtful = info->round_robin || info->steps_differ;
     if (!doubtful && !info->has_experts)
         return UZ_OK;
-    UZ_TRY(uz_check_rounding(model, PROOF_ELEMS, &rounding, err));
+    UZ_TRY(uz_check_rounding(model, PROOF_ELEMS, 1, &rounding, err));
     if (!doubtful && rounding.n_differ > 0)
         return fail_experts(model, &rounding, err);
     if (!doubtful)

@@ -1,80 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compares lp with round(hp) from the stored bits. */
+/* Compares lp with round(hp) from the stored bits, in jobs of some elements of a tensor. */
 #include "check/rounding.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/convert.h"
-#include "engine/gather.h"
+#include "base/parallel.h"
+#include "engine/fetch.h"
 
-enum { BLOCK_ELEMS = 4096, MAX_ELEM_NBYTES = 8, BUFFER_NBYTES = 1 << 20 };
+enum { BLOCK_ELEMS = 64 << 10, MAX_ELEM_NBYTES = 4, JOB_ELEMS = 1 << 20, BUFFER_NBYTES = 1 << 20 };
 
-struct comparer {
-    const struct uz_model *model;
-    const struct uz_cast_ops *ops;
-    struct uz_gather gather;
-    struct uz_copies copies;
-    uint64_t max_elems;
-    struct uz_rounding *rounding;
-    unsigned char hp[BLOCK_ELEMS * MAX_ELEM_NBYTES];
-    unsigned char lp[BLOCK_ELEMS * MAX_ELEM_NBYTES];
-    unsigned char rounded[BLOCK_ELEMS * MAX_ELEM_NBYTES];
+/* Elements [lo, hi) of a tensor. */
+struct job {
+    uint32_t tensor, storage; /* of the piece that they begin in */
+    uint64_t lo, hi, n_differ;
 };
 
-static int read_region(struct comparer *c, struct uz_region *region, uint64_t lo, uint64_t n_elems,
-                       unsigned char *to, struct uz_error *err)
+/* What one thread owns. */
+struct comparer {
+    struct uz_fetch fetch;
+    unsigned char *rounded, *lp;
+};
+
+struct comparison {
+    const struct uz_model *model;
+    uint64_t max_elems;
+    struct job *jobs; /* by tensor */
+    size_t n_jobs, cap_jobs;
+    struct comparer *comparers;
+    unsigned n_comparers;
+};
+
+/* ---- Elements ---- */
+
+/* Which share of the elements may differ before it is no matter of single elements any more. */
+#define MANY_DIFFER 1e-4
+
+bool uz_rounding_is_bad(uint64_t n_differ, uint64_t n_compared)
 {
-    region->lo = lo;
-    region->hi = lo + n_elems;
-    c->copies.n = 0;
-    UZ_TRY(uz_copies_add(&c->copies, c->model, region, region->from, 0, err));
-    return uz_gather_copies(&c->gather, c->copies.items, c->copies.n, to, err);
+    return (double)n_differ > MANY_DIFFER * (double)n_compared;
 }
 
-/* Elements of the block that differ. A NaN equals any NaN: frameworks choose their own. */
-static uint64_t count_differences(const struct comparer *c, uint64_t n_elems, enum uz_dtype dtype)
+static bool is_nan16(uint16_t bits, enum uz_dtype dtype)
 {
+    return (bits & 0x7fffu) > (dtype == UZ_DTYPE_BF16 ? 0x7f80u : 0x7c00u);
+}
+
+static uint64_t differences16(const unsigned char *a, const unsigned char *b, size_t n,
+                              enum uz_dtype dtype)
+{
+    uint64_t n_differ = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t x, y;
+        memcpy(&x, a + i * sizeof x, sizeof x);
+        memcpy(&y, b + i * sizeof y, sizeof y);
+        n_differ += x != y && !(is_nan16(x, dtype) && is_nan16(y, dtype));
+    }
+    return n_differ;
+}
+
+uint64_t uz_rounding_differences(const void *rounded, const void *lp, size_t n_elems,
+                                 enum uz_dtype dtype)
+{
+    const unsigned char *a = rounded, *b = lp;
     size_t size = uz_dtype_size(dtype);
-    uint64_t n = 0;
-    for (uint64_t i = 0; i < n_elems; i++) {
-        const unsigned char *a = c->rounded + i * size, *b = c->lp + i * size;
-        uint32_t nan_above = dtype == UZ_DTYPE_BF16 ? 0x7f80u : 0x7c00u;
-        uint32_t x = (uint32_t)(a[0] | (a[1] << 8)) & 0x7fffu;
-        uint32_t y = (uint32_t)(b[0] | (b[1] << 8)) & 0x7fffu;
-        bool both_nan = size == 2 && x > nan_above && y > nan_above;
-        n += memcmp(a, b, size) != 0 && !both_nan;
-    }
-    return n;
+    uint64_t n_differ = 0;
+    if (!memcmp(a, b, n_elems * size))
+        return 0;
+    if (size == 2)
+        return differences16(a, b, n_elems, dtype);
+    for (size_t i = 0; i < n_elems; i++)
+        n_differ += memcmp(a + i * size, b + i * size, size) != 0;
+    return n_differ;
 }
 
-/* Compares elements from the piece's first on, those of other pieces in between too. */
-static int compare_piece(struct comparer *c, const struct uz_tensor *tensor,
-                         const struct uz_piece *piece, uint64_t *n_compared, uint64_t *n_differ,
-                         struct uz_error *err)
-{
-    const struct uz_conversion round = {.from = tensor->dtype, .to = tensor->lp_dtype};
-    struct uz_region hp = {.pieces = &c->model->pieces[tensor->first_piece],
-                           .n_pieces = tensor->n_pieces,
-                           .from = tensor->dtype};
-    struct uz_region lp = {.pieces = &c->model->lp_pieces[tensor->lp],
-                           .n_pieces = tensor->n_lp,
-                           .from = tensor->lp_dtype};
-    uint64_t at, end;
-    uz_piece_span(piece, &at, &end);
-    if (end - at > c->max_elems)
-        end = at + c->max_elems;
-    for (uint64_t n; at < end; at += n) {
-        n = end - at < BLOCK_ELEMS ? end - at : BLOCK_ELEMS;
-        UZ_TRY(read_region(c, &hp, at, n, c->hp, err));
-        UZ_TRY(read_region(c, &lp, at, n, c->lp, err));
-        uz_convert_elems(c->ops, round, c->rounded, c->hp, (size_t)n);
-        *n_differ += count_differences(c, n, tensor->lp_dtype);
-        *n_compared += n;
-    }
-    return UZ_OK;
-}
+/* ---- What is to be compared ---- */
 
 static bool is_packed(const struct uz_model *model, const struct uz_piece *pieces, uint64_t n)
 {
@@ -84,52 +84,132 @@ static bool is_packed(const struct uz_model *model, const struct uz_piece *piece
     return false;
 }
 
-static int compare_tensor(struct comparer *c, uint32_t index, struct uz_error *err)
+static bool has_copy(const struct uz_tensor *tensor)
 {
-    const struct uz_tensor *tensor = &c->model->tensors[index];
-    uint64_t n_compared = 0, n_differ = 0;
-    if (tensor->lp == UZ_NONE || tensor->is_mean || !uz_dtype_is_castable(tensor->dtype) ||
-        !uz_dtype_is_castable(tensor->lp_dtype))
-        return UZ_OK;
-    const struct uz_piece *pieces = &c->model->pieces[tensor->first_piece];
-    bool packed = is_packed(c->model, pieces, tensor->n_pieces) ||
-                  is_packed(c->model, &c->model->lp_pieces[tensor->lp], tensor->n_lp);
-    uint32_t storage = 0;
-    for (uint64_t i = 0; !packed && i < tensor->n_pieces; i++) {
-        uint64_t before = n_differ;
-        UZ_TRY(compare_piece(c, tensor, &pieces[i], &n_compared, &n_differ, err));
-        if (before == 0 && n_differ > 0)
-            storage = pieces[i].storage;
-    }
-    c->rounding->n_compared += n_compared;
-    c->rounding->n_differ += n_differ;
-    c->rounding->n_packed += packed;
-    double share = n_compared ? (double)n_differ / (double)n_compared : 0;
-    if (share > c->rounding->worst_share) {
-        c->rounding->worst_share = share;
-        c->rounding->worst_tensor = index;
-        c->rounding->worst_storage = storage;
+    return tensor->lp != UZ_NONE && !tensor->is_mean && uz_dtype_is_castable(tensor->dtype) &&
+           uz_dtype_is_castable(tensor->lp_dtype);
+}
+
+static int add_jobs(struct comparison *c, struct job job, uint64_t end, struct uz_error *err)
+{
+    for (; job.lo < end; job.lo = job.hi) {
+        struct job *slot;
+        job.hi = end - job.lo < JOB_ELEMS ? end : job.lo + JOB_ELEMS;
+        UZ_TRY(UZ_APPEND(c->jobs, c->n_jobs, c->cap_jobs, &slot, err));
+        *slot = job;
     }
     return UZ_OK;
 }
 
-int uz_check_rounding(const struct uz_model *model, uint64_t max_elems,
+/* From the first element of each piece on, those of other pieces in between too. */
+static int add_tensor(struct comparison *c, uint32_t index, struct uz_rounding *rounding,
+                      struct uz_error *err)
+{
+    const struct uz_model *model = c->model;
+    const struct uz_tensor *tensor = &model->tensors[index];
+    const struct uz_piece *pieces = &model->pieces[tensor->first_piece];
+    uint64_t done = 0;
+    if (!has_copy(tensor))
+        return UZ_OK;
+    if (is_packed(model, pieces, tensor->n_pieces) ||
+        is_packed(model, &model->lp_pieces[tensor->lp], tensor->n_lp)) {
+        rounding->n_packed++;
+        return UZ_OK;
+    }
+    for (uint64_t i = 0; i < tensor->n_pieces; i++) {
+        uint64_t lo, end;
+        uz_piece_span(&pieces[i], &lo, &end);
+        if (end - lo > c->max_elems)
+            end = lo + c->max_elems;
+        if (lo < done)
+            lo = done;
+        UZ_TRY(add_jobs(c, (struct job){index, pieces[i].storage, lo, lo, 0}, end, err));
+        done = end > done ? end : done;
+    }
+    return UZ_OK;
+}
+
+/* ---- Comparing ---- */
+
+static int run_job(void *cookie, uint64_t number, unsigned worker, struct uz_error *err)
+{
+    struct comparison *c = cookie;
+    struct comparer *own = &c->comparers[worker];
+    struct job *job = &c->jobs[number];
+    enum uz_dtype dtype = c->model->tensors[job->tensor].lp_dtype;
+    for (uint64_t at = job->lo, n; at < job->hi; at += n) {
+        n = job->hi - at < BLOCK_ELEMS ? job->hi - at : BLOCK_ELEMS;
+        UZ_TRY(uz_fetch_elems(&own->fetch, job->tensor, at, n, dtype, own->rounded, err));
+        UZ_TRY(uz_fetch_lp(&own->fetch, job->tensor, at, n, dtype, own->lp, err));
+        job->n_differ += uz_rounding_differences(own->rounded, own->lp, (size_t)n, dtype);
+    }
+    return UZ_OK;
+}
+
+static void add_up(const struct comparison *c, struct uz_rounding *rounding)
+{
+    for (size_t first = 0, end; first < c->n_jobs; first = end) {
+        uint64_t n_compared = 0, n_differ = 0;
+        uint32_t storage = 0;
+        for (end = first; end < c->n_jobs && c->jobs[end].tensor == c->jobs[first].tensor; end++) {
+            if (n_differ == 0 && c->jobs[end].n_differ > 0)
+                storage = c->jobs[end].storage;
+            n_compared += c->jobs[end].hi - c->jobs[end].lo;
+            n_differ += c->jobs[end].n_differ;
+        }
+        rounding->n_compared += n_compared;
+        rounding->n_differ += n_differ;
+        double share = (double)n_differ / (double)n_compared;
+        if (share > rounding->worst_share) {
+            rounding->worst_share = share;
+            rounding->worst_tensor = c->jobs[first].tensor;
+            rounding->worst_storage = storage;
+        }
+    }
+}
+
+/* ---- The order of the steps ---- */
+
+static int make_comparers(struct comparison *c, unsigned threads, struct uz_error *err)
+{
+    unsigned n = c->n_jobs < threads ? (unsigned)c->n_jobs : threads;
+    UZ_TRY(uz_alloc(&c->comparers, n, sizeof *c->comparers, err));
+    c->n_comparers = n;
+    for (unsigned i = 0; i < n; i++) {
+        struct comparer *own = &c->comparers[i];
+        UZ_TRY(uz_alloc(&own->rounded, BLOCK_ELEMS, MAX_ELEM_NBYTES, err));
+        UZ_TRY(uz_alloc(&own->lp, BLOCK_ELEMS, MAX_ELEM_NBYTES, err));
+        UZ_TRY(uz_fetch_init(&own->fetch, c->model, BUFFER_NBYTES, uz_fd_slots_for(n), err));
+    }
+    return UZ_OK;
+}
+
+static int compare(struct comparison *c, unsigned threads, struct uz_rounding *rounding,
+                   struct uz_error *err)
+{
+    UZ_TRY(uz_check_pieces(c->model, err));
+    for (uint32_t i = 0; i < c->model->n_tensors; i++)
+        UZ_TRY(add_tensor(c, i, rounding, err));
+    if (c->n_jobs == 0)
+        return UZ_OK;
+    UZ_TRY(make_comparers(c, threads, err));
+    UZ_TRY(uz_parallel(c->n_comparers, c->n_jobs, run_job, NULL, c, err));
+    add_up(c, rounding);
+    return UZ_OK;
+}
+
+int uz_check_rounding(const struct uz_model *model, uint64_t max_elems, unsigned threads,
                       struct uz_rounding *rounding, struct uz_error *err)
 {
-    struct comparer *c;
+    struct comparison c = {.model = model, .max_elems = max_elems};
     *rounding = (struct uz_rounding){0};
-    UZ_TRY(uz_alloc(&c, 1, sizeof *c, err));
-    c->model = model;
-    c->ops = uz_cast_ops_for(UINT_MAX);
-    c->max_elems = max_elems;
-    c->rounding = rounding;
-    int rc = uz_check_pieces(model, err);
-    if (rc == UZ_OK)
-        rc = uz_gather_init(&c->gather, model, c->ops, BUFFER_NBYTES, uz_fd_slots_for(1), err);
-    for (uint32_t i = 0; i < model->n_tensors && rc == UZ_OK; i++)
-        rc = compare_tensor(c, i, err);
-    uz_gather_free(&c->gather);
-    uz_copies_free(&c->copies);
-    free(c);
+    int rc = compare(&c, threads, rounding, err);
+    for (unsigned i = 0; i < c.n_comparers; i++) {
+        uz_fetch_free(&c.comparers[i].fetch);
+        free(c.comparers[i].rounded);
+        free(c.comparers[i].lp);
+    }
+    free(c.comparers);
+    free(c.jobs);
     return rc;
 }

@@ -3,6 +3,8 @@
 #ifndef UZ_CHECK_ROUNDING_H
 #define UZ_CHECK_ROUNDING_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "layout/model.h"
@@ -20,10 +22,23 @@ struct uz_rounding {
 /*
  * ZeRO 1 and 2 keep a low-precision copy of every parameter beside the partitions of its master:
  * the copy must be the master, rounded. Compares up to `max_elems` elements at the beginning of
- * every piece of every parameter that has both (`max_elems` UINT64_MAX: all). What is
- * compressed is passed over.
+ * every piece of every parameter that has both (`max_elems` UINT64_MAX: all), none twice, on
+ * `threads` threads. What is compressed is passed over.
  */
-int uz_check_rounding(const struct uz_model *model, uint64_t max_elems,
+int uz_check_rounding(const struct uz_model *model, uint64_t max_elems, unsigned threads,
                       struct uz_rounding *rounding, struct uz_error *err);
+
+/*
+ * How many of n elements of a castable dtype differ, rounded masters from their copy. A NaN equals
+ * any NaN: frameworks choose their own.
+ */
+uint64_t uz_rounding_differences(const void *rounded, const void *lp, size_t n_elems,
+                                 enum uz_dtype dtype);
+
+/*
+ * Whether that many elements that differ are more than single ones: the copies are of different
+ * saves or ranks.
+ */
+bool uz_rounding_is_bad(uint64_t n_differ, uint64_t n_compared);
 
 #endif

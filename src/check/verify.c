@@ -12,6 +12,7 @@
 #include "check/verify_universal.h"
 #include "check/verify_weights.h"
 #include "input/kind.h"
+#include "zero/tp_rules.h"
 
 struct uz_verification {
     struct uz_verify_run run;
@@ -97,8 +98,21 @@ static int load_wanted(struct uz_verify_run *run, struct uz_error *err)
     return uz_manifest_load(run->want, options->manifest, &options->input.limits, err);
 }
 
+/* A file of rules that cannot be used is no fault of the checkpoint. */
+static int check_tp_map(const struct uz_verify_run *run, struct uz_error *err)
+{
+    const struct uz_input_options *input = &run->options->input;
+    struct uz_tp_rules *rules;
+    if (!input->tp_map)
+        return UZ_OK;
+    UZ_TRY(uz_tp_rules_from_json(&rules, input->tp_map, &input->limits, err));
+    uz_tp_rules_free(rules);
+    return UZ_OK;
+}
+
 static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)
 {
+    UZ_TRY(check_tp_map(run, err));
     UZ_TRY(load_wanted(run, err));
     UZ_TRY(look_at_all(run, path, err));
     return run->options->manifest_mode == UZ_MANIFEST_NONE ? UZ_OK

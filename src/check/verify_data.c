@@ -186,6 +186,7 @@ static int make_workers(struct pass *p, struct uz_error *err)
         UZ_TRY(uz_alloc(&p->workers[i], 1, sizeof **p->workers, err));
         p->workers[i]->run = p->run;
         p->workers[i]->ops = uz_cast_ops_for(UINT_MAX);
+        p->workers[i]->census = uz_census_for(UINT_MAX);
         uz_fd_cache_init(&p->workers[i]->fds, O_RDONLY, slots);
     }
     return UZ_OK;

@@ -8,9 +8,6 @@
 
 enum { REPLICA_NBYTES = 1024 * 1024 }; /* compared at a time */
 
-/* Which share of the elements may differ before it is no matter of single elements any more. */
-#define MANY_DIFFER 1e-4
-
 /* Do ranks that hold the same elements hold the same values? */
 static int compare_replicas(struct uz_verify_run *run, const struct uz_model *model,
                             struct uz_error *err)
@@ -32,12 +29,12 @@ static int compare_copies(struct uz_verify_run *run, const struct uz_model *mode
     struct uz_error why = {0};
     struct uz_where where = UZ_NOWHERE;
     where.file = run->dir;
-    if (uz_check_rounding(model, UINT64_MAX, &rounding, &why) < 0)
+    if (uz_check_rounding(model, UINT64_MAX, run->threads, &rounding, &why) < 0)
         return uz_find_failure(&run->findings, UZ_FIND_NOT_JOINED, &where, &why, err);
     run->n_compared += rounding.n_compared;
     if (rounding.n_differ == 0)
         return UZ_OK;
-    bool many = (double)rounding.n_differ > MANY_DIFFER * (double)rounding.n_compared;
+    bool many = uz_rounding_is_bad(rounding.n_differ, rounding.n_compared);
     where.tensor = model->tensors[rounding.worst_tensor].name;
     return uz_find(&run->findings, many ? UZ_FIND_LP_DIFFERS : UZ_FIND_LP_DIFFERS_SLIGHTLY, &where,
                    err,

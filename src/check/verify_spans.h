@@ -4,7 +4,6 @@
 #define UZ_CHECK_VERIFY_SPANS_H
 
 #include "check/verify_run.h"
-#include "kernels/census.h"
 
 /* Elements of one tensor that lie together in a storage; padding is in no span. */
 struct uz_span {

@@ -8,9 +8,7 @@
 #include <string.h>
 
 #include "base/map.h"
-
-/* Which share of the elements may differ before it is no matter of single elements any more. */
-#define MANY_DIFFER 1e-4
+#include "check/rounding.h"
 
 /* Elements of one kind in a file's spans. */
 struct tally {
@@ -77,7 +75,7 @@ static int tell_lp(struct uz_verify_run *run, const struct uz_record *record,
         return UZ_OK;
     struct uz_where where = uz_record_where(record);
     where.tensor = worst->name;
-    bool many = (double)n_differ > MANY_DIFFER * (double)n_compared;
+    bool many = uz_rounding_is_bad(n_differ, n_compared);
     return uz_find(&run->findings, many ? UZ_FIND_LP_DIFFERS : UZ_FIND_LP_DIFFERS_SLIGHTLY, &where,
                    err,
                    "%" PRIu64 " of %" PRIu64 " masters (%.3g%%) do not round to the 16-bit weights "

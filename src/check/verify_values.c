@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "check/rounding.h"
 #include "engine/convert.h"
 #include "kernels/bswap.h"
 
@@ -36,44 +37,21 @@ static void add_to(uint64_t *sum, uint64_t n)
 }
 
 /* Counts unusual values of n elements in the host's byte order. */
-static void count(struct uz_span *span, const unsigned char *data, uint64_t n)
+static void count(const struct uz_values *v, struct uz_span *span, const unsigned char *data,
+                  uint64_t n)
 {
-    struct uz_census census = {0};
+    struct uz_unusual unusual = {0};
     enum uz_census_kind kind = census_kind(span->dtype);
     size_t unit = kind == UZ_CENSUS_BYTES ? uz_dtype_size(span->dtype) : 1;
-    uz_census_count(&census, kind, data, (size_t)n * unit);
-    add_to(&span->n_nan, census.n_nan);
-    add_to(&span->n_inf, census.n_inf);
-    add_to(&span->n_denormal, census.n_denormal);
-    if (census.has_nonzero)
+    v->census(&unusual, kind, data, (size_t)n * unit);
+    add_to(&span->n_nan, unusual.n_nan);
+    add_to(&span->n_inf, unusual.n_inf);
+    add_to(&span->n_denormal, unusual.n_denormal);
+    if (unusual.has_nonzero)
         __atomic_store_n(&span->has_nonzero, true, __ATOMIC_RELAXED);
 }
 
 /* ---- The low-precision copy ---- */
-
-static bool is_nan16(uint16_t bits, enum uz_dtype dtype)
-{
-    return (bits & 0x7fffu) > (dtype == UZ_DTYPE_BF16 ? 0x7f80u : 0x7c00u);
-}
-
-/* Elements that differ. A NaN equals any NaN: frameworks choose their own. */
-static uint64_t differences(const unsigned char *a, const unsigned char *b, uint64_t n,
-                            enum uz_dtype dtype)
-{
-    size_t size = uz_dtype_size(dtype);
-    uint64_t n_differ = 0;
-    if (!memcmp(a, b, (size_t)n * size))
-        return 0;
-    for (uint64_t i = 0; i < n; i++) {
-        uint16_t x, y;
-        if (!memcmp(a + i * size, b + i * size, size))
-            continue;
-        memcpy(&x, a + i * size, sizeof x);
-        memcpy(&y, b + i * size, sizeof y);
-        n_differ += size != 2 || !is_nan16(x, dtype) || !is_nan16(y, dtype);
-    }
-    return n_differ;
-}
 
 /* Compares n masters, elements `first` of their span and on, with the copy, rounding them. */
 static int compare_lp(struct uz_values *v, struct uz_span *span, const unsigned char *data,
@@ -93,7 +71,7 @@ static int compare_lp(struct uz_values *v, struct uz_span *span, const unsigned 
     struct uz_conversion round = {.from = span->dtype, .to = view->dtype};
     uz_convert_elems(v->ops, round, v->rounded, data, (size_t)n);
     add_to(&span->n_compared, n);
-    add_to(&span->n_differ, differences(v->rounded, v->lp, n, view->dtype));
+    add_to(&span->n_differ, uz_rounding_differences(v->rounded, v->lp, (size_t)n, view->dtype));
     return UZ_OK;
 }
 
@@ -113,7 +91,7 @@ static int look_at_span(struct uz_values *v, struct uz_span *span, const struct 
         uz_bswap_copy(v->swapped, data, size, (size_t)n);
         data = v->swapped;
     }
-    count(span, data, n);
+    count(v, span, data, n);
     add_to(&v->run->n_values, n);
     return span->lp ? compare_lp(v, span, data, (lo - span->at) / size, n, err) : UZ_OK;
 }

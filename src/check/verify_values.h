@@ -6,6 +6,7 @@
 #include "check/verify_spans.h"
 #include "engine/fd_cache.h"
 #include "kernels/cast.h"
+#include "kernels/census.h"
 
 enum { UZ_VALUES_BLOCK = 256 << 10, UZ_VALUES_MAX_ELEM = 8 };
 
@@ -13,6 +14,7 @@ enum { UZ_VALUES_BLOCK = 256 << 10, UZ_VALUES_MAX_ELEM = 8 };
 struct uz_values {
     struct uz_verify_run *run;
     const struct uz_cast_ops *ops;
+    uz_census_fn census;
     struct uz_fd_cache fds; /* by record */
     unsigned char block[UZ_VALUES_BLOCK];
     unsigned char swapped[UZ_VALUES_BLOCK];

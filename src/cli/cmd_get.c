@@ -52,6 +52,15 @@ static int take_dtype(struct request *request, const struct opts_command *cmd, c
     return 0;
 }
 
+static int take_slice(struct request *request, const struct opts_command *cmd, const char *value)
+{
+    struct uz_error err;
+    request->options.slice = value;
+    return uz_get_slice_check(value, &err) == UZ_OK
+               ? 0
+               : message_usage(cmd->name, "--slice: %s", err.message);
+}
+
 static int take(void *to, const struct opts_command *cmd, int id, const char *value)
 {
     struct request *request = to;
@@ -62,8 +71,7 @@ static int take(void *to, const struct opts_command *cmd, int id, const char *va
     case OPT_DTYPE:
         return take_dtype(request, cmd, value);
     case OPT_SLICE:
-        request->options.slice = value;
-        return 0;
+        return take_slice(request, cmd, value);
     case 'o':
         request->output = value;
         return 0;

@@ -131,6 +131,9 @@ static int read_command_line(struct request *request, int argc, char **argv)
         return rc;
     request->options.input = request->input.options;
     request->options.scratch_dir = opts_scratch_dir(request->options.scratch_dir);
+    if (request->talk.json && request->format != FORMAT_TEXT && request->format != FORMAT_JSON)
+        return message_usage(command.name, "--json and --format %s contradict each other",
+                             formats[request->format].word);
     if (request->talk.json)
         request->format = FORMAT_JSON;
     request->options.manifest_mode = (enum uz_manifest_mode)request->manifest_mode;

@@ -16,6 +16,11 @@ void uz_get_options_default(struct uz_get_options *options)
     uz_input_options_default(&options->input);
 }
 
+int uz_get_slice_check(const char *slice, struct uz_error *err)
+{
+    return uz_slice_check(slice, err);
+}
+
 /* ---- What is given ---- */
 
 static int describe(struct uz_got *got, const char *name, const struct uz_get_options *options,

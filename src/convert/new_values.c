@@ -2,6 +2,7 @@
 /* Opens and checks new values. */
 #include "convert/new_values.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "convert/find_tensor.h"
@@ -69,31 +70,32 @@ static bool has_exponent(enum uz_dtype dtype, enum uz_census_kind *kind)
 }
 
 static int count_blocks(const struct uz_values *values, enum uz_census_kind kind,
-                        struct uz_fetch *fetch, unsigned char *block, struct uz_census *census,
+                        struct uz_fetch *fetch, unsigned char *block, struct uz_unusual *unusual,
                         struct uz_error *err)
 {
     const struct uz_tensor *tensor = &values->model.tensors[values->tensor];
     uint64_t at_once = BLOCK_NBYTES / uz_dtype_size(tensor->dtype);
+    uz_census_fn census = uz_census_for(UINT_MAX);
     for (uint64_t lo = 0, n; lo < tensor->numel; lo += n) {
         n = tensor->numel - lo < at_once ? tensor->numel - lo : at_once;
         UZ_TRY(uz_fetch_elems(fetch, values->tensor, lo, n, tensor->dtype, block, err));
-        uz_census_count(census, kind, block, (size_t)n);
+        census(unusual, kind, block, (size_t)n);
     }
     return UZ_OK;
 }
 
-static int count(const struct uz_values *values, struct uz_census *census, struct uz_error *err)
+static int count(const struct uz_values *values, struct uz_unusual *unusual, struct uz_error *err)
 {
     struct uz_fetch fetch = {0};
     enum uz_census_kind kind;
     unsigned char *block;
-    *census = (struct uz_census){0};
+    *unusual = (struct uz_unusual){0};
     if (!has_exponent(values->model.tensors[values->tensor].dtype, &kind))
         return UZ_OK;
     UZ_TRY(uz_alloc(&block, BLOCK_NBYTES, 1, err));
     int rc = uz_fetch_init(&fetch, &values->model, BLOCK_NBYTES, FD_SLOTS, err);
     if (rc == UZ_OK)
-        rc = count_blocks(values, kind, &fetch, block, census, err);
+        rc = count_blocks(values, kind, &fetch, block, unusual, err);
     uz_fetch_free(&fetch);
     free(block);
     return rc;
@@ -103,21 +105,21 @@ int uz_values_check(const struct uz_values *values, const char *path, const char
                     const struct uz_tensor *old, struct uz_notes *notes, struct uz_error *err)
 {
     const struct uz_tensor *new = &values->model.tensors[values->tensor];
-    struct uz_census census;
+    struct uz_unusual unusual;
     UZ_TRY(check_shape(new, path, name, old, err));
     if (new->dtype != old->dtype &&
         !(uz_dtype_is_castable(new->dtype) && uz_dtype_is_castable(old->dtype)))
         return uz_fail_at(err, UZ_ARG, path, UZ_NO_OFFSET,
                           "has values of dtype %s, which do not become %s, as %s is stored",
                           uz_dtype_name(new->dtype), uz_dtype_name(old->dtype), name);
-    UZ_TRY(count(values, &census, err));
-    if (census.n_nan == 0 && census.n_inf == 0)
+    UZ_TRY(count(values, &unusual, err));
+    if (unusual.n_nan == 0 && unusual.n_inf == 0)
         return UZ_OK;
     return uz_warn_of_data(notes, err,
                            "of the new values of %s %llu are NaN and %llu infinite: training that "
                            "resumes from them will not recover",
-                           name, (unsigned long long)census.n_nan,
-                           (unsigned long long)census.n_inf);
+                           name, (unsigned long long)unusual.n_nan,
+                           (unsigned long long)unusual.n_inf);
 }
 
 void uz_values_free(struct uz_values *values)

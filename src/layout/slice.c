@@ -83,25 +83,45 @@ static void take_range(struct uz_slice *slice, unsigned j, const struct part *pa
     slice->out_shape[slice->out_ndim++] = slice->count[j];
 }
 
-static int take_dimension(struct uz_slice *slice, unsigned j, const char *text, size_t n,
-                          uint64_t size, struct uz_error *err)
+/* What is written for dimension j, in n bytes. */
+static int read_dimension(struct part *part, unsigned j, const char *text, size_t n,
+                          struct uz_error *err)
 {
-    struct part part;
     while (n > 0 && *text == ' ') {
         text++;
         n--;
     }
     while (n > 0 && text[n - 1] == ' ')
         n--;
-    if (!read_part(&part, text, text + n))
+    if (!read_part(part, text, text + n))
         return bad(j, text, n, "is neither an index nor start:stop:step", err);
-    if (part.is_range && part.step < 1)
+    if (part->is_range && part->step < 1)
         return bad(j, text, n, "has a step that is not positive", err);
+    return UZ_OK;
+}
+
+static int take_dimension(struct uz_slice *slice, unsigned j, const char *text, size_t n,
+                          uint64_t size, struct uz_error *err)
+{
+    struct part part;
+    UZ_TRY(read_dimension(&part, j, text, n, err));
     if (part.is_range)
         take_range(slice, j, &part, size);
     else if (!take_index(slice, j, part.start, size))
         return uz_fail(err, UZ_ARG, "slice '%.*s': dimension %u has %llu elements", (int)n, text, j,
                        (unsigned long long)size);
+    return UZ_OK;
+}
+
+int uz_slice_check(const char *text, struct uz_error *err)
+{
+    const char *at = text && *text ? text : NULL;
+    struct part part;
+    for (unsigned j = 0; at; j++) {
+        size_t n = strcspn(at, ",");
+        UZ_TRY(read_dimension(&part, j, at, n, err));
+        at = at[n] ? at + n + 1 : NULL;
+    }
     return UZ_OK;
 }
 

@@ -33,6 +33,9 @@ struct uz_slice {
 int uz_slice_parse(struct uz_slice *slice, const char *text, unsigned ndim, const uint64_t *shape,
                    struct uz_error *err);
 
+/* UZ_ARG for what fits no tensor, whatever its shape. */
+int uz_slice_check(const char *text, struct uz_error *err);
+
 /* Elements that follow one another in the part and lie `step` apart in the tensor. */
 struct uz_slice_run {
     uint64_t first; /* element of the tensor */

@@ -181,6 +181,58 @@ def cold_read(ctx):
                        inverse=True)
 
 
+READ_ALL = {"cat": 'cat "$@" > /dev/null',
+            "dd": 'for f; do dd if="$f" of=/dev/null bs=4M || exit; done'}
+
+
+def verify_data(ctx, checkpoint, reader, pairs=None, prepare=lambda: None):
+    """verify --data of all files against something that only reads them."""
+    files = sorted(p for p in checkpoint.rglob("*.pt"))
+    other = Contender(reader, lambda folder: ["sh", "-c", READ_ALL[reader], "sh", *files],
+                      prepare=prepare)
+    ours = Contender("unzero", lambda folder: [ctx.unzero, "verify", "--data", "--quiet", "--strict",
+                                               "--threads", "2", checkpoint], prepare=prepare)
+    return ctx.compare(ours, other, pairs, inverse=True)
+
+
+def written(ctx, stage):
+    """A sound one without holes: from ZeRO 3 reshard makes 16-bit weights of the masters."""
+    source, folder = ctx.subjects.made("z3", stage=3, ranks=8), ctx.work / f"written-z{stage}"
+    if not folder.exists():
+        run([ctx.unzero, "reshard", "--quiet", "--sync", "none", "--dp", "2", "--stage",
+             str(stage), source, folder])
+    return folder
+
+
+@row("verify", "verify --data, 2 threads, ZeRO-2", "x the rate of cat > /dev/null", ">=", 0.5)
+def verify_z2(ctx):
+    checkpoint = written(ctx, 2)
+    warm(checkpoint)
+    return verify_data(ctx, checkpoint, "cat")
+
+
+@row("verify-z3", "the same, ZeRO-3", "x the rate of cat > /dev/null", ">=", 0.5)
+def verify_z3(ctx):
+    checkpoint = written(ctx, 3)
+    warm(checkpoint)
+    return verify_data(ctx, checkpoint, "cat")
+
+
+@row("verify-universal", "the same, universal", "x the rate of cat > /dev/null", ">=", 0.5)
+def verify_universal(ctx):
+    folder = ctx.work / "written-universal"
+    if not folder.exists():
+        run([ctx.unzero, "universal", "--quiet", "--sync", "none", written(ctx, 2), folder])
+    warm(folder)
+    return verify_data(ctx, folder, "cat")
+
+
+@row("verify-cold", "verify --data, cold cache, ZeRO-2", "x the rate of dd bs=4M", ">=", 0.9)
+def verify_cold(ctx):
+    checkpoint = written(ctx, 2)
+    return verify_data(ctx, checkpoint, "dd", prepare=lambda: evict(checkpoint))
+
+
 def dry_run(ctx, checkpoint, *options):
     return run([ctx.unzero, "consolidate", "--dry-run", "--quiet", *options, checkpoint,
                 ctx.work / "none"], realtime=ctx.realtime)

@@ -19,14 +19,30 @@ def unique(pairs):
     return dict(pairs)
 
 
+def closed(schema):
+    """The schema for what is printed today: keys that it does not know are errors."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        result.setdefault("additionalProperties", False)
+    return result
+
+
+def validate(told, name):
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(closed(schema)).validate(told)
+
+
 def check(*args, codes=(0,)):
     done = run(*args, "--json", check=False)
     assert done.returncode in codes, done.stderr
     assert done.stdout.count("\n") == 1
     told = json.loads(done.stdout, object_pairs_hook=unique)
-    schema = json.loads((SCHEMAS / f"{args[0]}.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.Draft202012Validator(schema).validate(told)
+    validate(told, args[0])
     assert told["command"] == args[0]
     return told
 
@@ -107,3 +123,35 @@ def test_reshard(stage, tmp_path):
         str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*.pt")}
     error = check("reshard", TINY, tmp_path / "new", "--dp", 3, codes=(3,))["error"]
     assert error["status"] == "ARG"
+
+
+UNIVERSAL = ["good-z1-bf16-tp2-tied", "good-z2-bf16-w2-llama", "good-z3-fp16-w4-subgroups",
+             "good-z0-bf16-w1"]
+
+
+@pytest.mark.parametrize("name", UNIVERSAL)
+def test_universal(name, tmp_path):
+    told = check("universal", FIXTURES / name, tmp_path / "uc", codes=(0, 3))
+    assert ("error" in told) == name.startswith("good-z0")  # loads on any world as it is
+    if "error" not in told:
+        assert told["zero_stage"] == int(name[len("good-z")])
+        assert check("universal", FIXTURES / name, tmp_path / "other", "--dry-run")["dry_run"]
+        assert check("verify", tmp_path / "uc", "--data")["kind"] == "universal"
+        assert check("inspect", tmp_path / "uc", "--tensors")["kind"] == "universal"
+
+
+@pytest.mark.parametrize("name", ["good-z3-bf16-w2-frozen-tied", "good-z1-bf16-tp2-tied",
+                                  "good-z2-bf16-w2-masters-bf16"])
+def test_manifest(name, tmp_path):
+    folder, file = FIXTURES / name, tmp_path / "m.json"
+    told = check("verify", folder, "--manifest", "write", file)["manifest"]
+    manifest = json.loads(file.read_text(), object_pairs_hook=unique)
+    validate(manifest, "manifest")
+    assert told == {"mode": "write", "file": str(file), "tensors": len(manifest["tensors"]),
+                    "files": len(manifest["files"])}
+    assert manifest["kind"] == "zero" and manifest["files"] and manifest["tensors"]
+    assert check("verify", folder, "--manifest", "check", file)["manifest"] \
+        == {**told, "mode": "check"}
+    consolidate(folder, tmp_path / "out")
+    told = check("verify", tmp_path / "out", "--manifest", "check", file)
+    assert told["manifest"]["tensors"] > 0 and "UZV078" in {f["code"] for f in told["findings"]}

@@ -4,6 +4,10 @@ expect 3 "$UNZERO" get "$TINY" emb.weigth 2>err
 has err "there is no tensor 'emb.weigth'" 'nearest: emb.weight'
 expect 3 "$UNZERO" get "$TINY" emb.weight --slice 9 2>err
 has err 'dimension 0 has 9 elements'
+for slice in abc 1:2:0 ::-1 '0,'; do
+    expect 2 "$UNZERO" get "$TINY" emb.weight --slice "$slice" 2>err
+    has err '--slice: slice '
+done
 expect 3 "$UNZERO" get "$TINY" emb.weight --state nonsense 2>err
 has err "keeps no state 'nonsense'" exp_avg
 expect 3 "$UNZERO" get "$TINY" blocks.0.steps --dtype bf16 2>err
