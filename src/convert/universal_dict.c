@@ -6,44 +6,40 @@
 #include <string.h>
 
 #include "convert/universal_impl.h"
-
-#define NATIVE_EXPERTS ".deepspeed_moe.experts.deepspeed_experts."
+#include "zero/experts.h"
 
 /* ---- Experts ---- */
 
-static const struct uz_seq *autoep_layers(const struct uz_universal_job *job)
+static const struct uz_seq *autoep_layers(const struct uz_torch_file *states)
 {
-    const struct uz_node *root = uz_torch_root(job->source.states[0]);
+    const struct uz_node *root = uz_torch_root(states);
     const struct uz_node *layers = uz_node_get(root, "ds_autoep_layers");
     if (!layers || uz_node_is_none(layers))
         layers = uz_node_get(root, "autoep_layers");
     return uz_node_list(layers);
 }
 
-/* The largest number of experts that a layer has; model states list it for each. */
+/* The largest number of experts that a layer has; model states list it for each of their own. */
 static uint64_t most_experts(const struct uz_universal_job *job)
 {
-    const struct uz_node *node = uz_node_get(uz_torch_root(job->source.states[0]), "num_experts");
-    const struct uz_seq *list = uz_node_list(node);
     uint64_t most = 0, n;
-    if (uz_node_u64(node, &n))
-        return n;
-    for (size_t i = 0; list && i < list->n; i++)
-        if (uz_node_u64(list->items[i], &n) && n > most)
+    for (uint32_t mp = 0; mp < job->source.n_mp; mp++) {
+        const struct uz_node *root = uz_torch_root(job->source.states[mp]);
+        const struct uz_node *node = uz_node_get(root, "num_experts");
+        const struct uz_seq *list = uz_node_list(node);
+        if (uz_node_u64(node, &n) && n > most)
             most = n;
+        for (size_t i = 0; list && i < list->n; i++)
+            if (uz_node_u64(list->items[i], &n) && n > most)
+                most = n;
+    }
     return most;
 }
 
-/*
- * DeepSpeed's converter knows no native experts. Every rank of a job has them under the same local
- * names, so a job that spreads them over ranks would take those of rank 0 on all of them; the
- * number makes its loader stop, and is not looked at where all experts are on each rank.
- */
-uint64_t uz_universal_experts(const struct uz_universal_job *job, const char *name)
+/* Experts in the stack of that name, if it is one of AutoEP's layers that model states list. */
+static uint64_t stacked_experts(const struct uz_torch_file *states, const char *name)
 {
-    const struct uz_seq *layers = autoep_layers(job);
-    if (strstr(name, NATIVE_EXPERTS))
-        return job->options.dialect == UZ_UNIVERSAL_ANY ? most_experts(job) : 0;
+    const struct uz_seq *layers = autoep_layers(states);
     for (size_t i = 0; layers && i < layers->n; i++) {
         const struct uz_node *prefix = uz_node_get_small(layers->items[i], "expert_key_prefix");
         uint64_t n;
@@ -57,6 +53,21 @@ uint64_t uz_universal_experts(const struct uz_universal_job *job, const char *na
             return n;
     }
     return 0;
+}
+
+/*
+ * DeepSpeed's converter knows no native experts. Every rank of a job has them under the same local
+ * names, so a job that spreads them over ranks would take those of rank 0 on all of them; the
+ * number makes its loader stop, and is not looked at where all experts are on each rank.
+ */
+uint64_t uz_universal_experts(const struct uz_universal_job *job, const char *name)
+{
+    uint64_t n = 0;
+    if (strstr(name, UZ_NATIVE_EXPERTS))
+        return job->options.dialect == UZ_UNIVERSAL_ANY ? most_experts(job) : 0;
+    for (uint32_t mp = 0; mp < job->source.n_mp && n == 0; mp++)
+        n = stacked_experts(job->source.states[mp], name);
+    return n;
 }
 
 /* ---- Sub-parameters ---- */
@@ -110,9 +121,9 @@ static uint64_t cut_size(const struct uz_tp_subparams *sub, const struct uz_tens
 
 static const struct uz_node *subparam_shape(const struct uz_universal_job *job,
                                             struct uz_maker *maker,
-                                            const struct uz_tp_subparams *sub,
-                                            const struct uz_tensor *tensor)
+                                            const struct uz_tp_subparams *sub, uint32_t index)
 {
+    const struct uz_tensor *tensor = &job->source.model.tensors[index];
     const struct uz_node *info =
         uz_node_get(uz_torch_root(job->source.states[0]), "universal_checkpoint_info");
     const struct uz_seq *list = uz_node_list(uz_node_get(info, "parameter_with_sub_params"));
@@ -131,16 +142,18 @@ static const struct uz_node *subparam_shape(const struct uz_universal_job *job,
 
 /* ---- All keys ---- */
 
-static int find_rule(const struct uz_universal_job *job, const char *name, struct uz_tp_rule *rule,
+static int find_rule(const struct uz_universal_job *job, uint32_t tensor, struct uz_tp_rule *rule,
                      struct uz_error *err)
 {
+    struct uz_tp_rules *rules = job->source.rules;
     *rule = (struct uz_tp_rule){.join = UZ_TP_COLUMNS, .is_known = true};
-    return job->source.rules ? uz_tp_rules_find(job->source.rules, name, rule, err) : UZ_OK;
+    return rules ? uz_tp_rules_find(rules, job->source.model.tensors[tensor].name, rule, err)
+                 : UZ_OK;
 }
 
 static int put_join(const struct uz_universal_job *job, struct uz_maker *maker,
-                    struct uz_node *dict, const struct uz_tp_rule *rule,
-                    const struct uz_tensor *tensor, struct uz_error *err)
+                    struct uz_node *dict, const struct uz_tp_rule *rule, uint32_t tensor,
+                    struct uz_error *err)
 {
     const struct uz_node *shape;
     switch (rule->join) {
@@ -158,7 +171,7 @@ static int put_join(const struct uz_universal_job *job, struct uz_maker *maker,
             return uz_fail(err, UZ_UNSUPPORTED,
                            "%s consists of sub-parameters by the map of --tp-map, which a "
                            "universal checkpoint cannot tell",
-                           tensor->name);
+                           job->source.model.tensors[tensor].name);
         uz_make_set(maker, dict, "sub_param_shape", shape);
         return UZ_OK;
     default:
@@ -174,8 +187,8 @@ int uz_universal_param_dict(const struct uz_universal_job *job, struct uz_maker 
     struct uz_node *dict = uz_make_dict(maker);
     struct uz_tp_rule rule;
     uint64_t experts = uz_universal_experts(job, tensor->name);
-    UZ_TRY(find_rule(job, tensor->name, &rule, err));
-    UZ_TRY(put_join(job, maker, dict, &rule, tensor, err));
+    UZ_TRY(find_rule(job, index, &rule, err));
+    UZ_TRY(put_join(job, maker, dict, &rule, index, err));
     if (rule.is_vocabulary)
         uz_make_set(maker, dict, "vocab_tensor", uz_make_bool(maker, true));
     uz_make_set(maker, dict, "param", param);
@@ -204,7 +217,7 @@ int uz_universal_kept(const struct uz_universal_job *job, uint32_t index, uint64
     *numel = tensor->numel;
     if (uz_universal_is_flat(job, index))
         return UZ_OK;
-    UZ_TRY(find_rule(job, tensor->name, &rule, err));
+    UZ_TRY(find_rule(job, index, &rule, err));
     if (!rule.is_vocabulary || tensor->ndim != 2 ||
         !uz_tp_vocabulary(job->source.rules, &vocabulary) || vocabulary >= *rows)
         return UZ_OK;

@@ -9,8 +9,6 @@
 #include "zero/experts_impl.h"
 #include "zero/source.h"
 
-#define NATIVE_PART ".deepspeed_moe.experts.deepspeed_experts."
-
 /* ---- The list of expert files, by layer and expert ---- */
 
 static int by_layer(const void *a, const void *b)
@@ -43,7 +41,8 @@ static int list_files(const struct uz_experts_request *request, const struct uz_
 static const char *native_marker(const char *name)
 {
     const char *found = NULL;
-    for (const char *at = strstr(name, NATIVE_PART); at; at = strstr(at + 1, NATIVE_PART))
+    for (const char *at = strstr(name, UZ_NATIVE_EXPERTS); at;
+         at = strstr(at + 1, UZ_NATIVE_EXPERTS))
         found = at;
     return found;
 }
@@ -75,7 +74,7 @@ static int find_layer(struct uz_experts *experts, const struct uz_shard_file *sh
     *layer = experts->n_layers;
     UZ_TRY(UZ_APPEND(experts->layers, experts->n_layers, experts->cap_layers, &made, err));
     made->number = shard->layer;
-    made->prefix_nbytes = (size_t)(marker - key) + strlen(NATIVE_PART);
+    made->prefix_nbytes = (size_t)(marker - key) + strlen(UZ_NATIVE_EXPERTS);
     return uz_arena_strndup(experts->arena, key, made->prefix_nbytes, &made->prefix, err);
 }
 
@@ -266,13 +265,45 @@ static int count_experts(struct uz_experts *experts, const char *dir, struct uz_
     return UZ_OK;
 }
 
+static bool is_native(const struct uz_node *key)
+{
+    static const char part[] = UZ_NATIVE_EXPERTS;
+    const size_t nbytes = sizeof part - 1;
+    if (key->kind != UZ_NODE_STR)
+        return false;
+    for (size_t i = 0; i + nbytes <= key->u.text.nbytes; i++)
+        if (!memcmp(key->u.text.data + i, part, nbytes))
+            return true;
+    return false;
+}
+
+/*
+ * Native experts under ZeRO 3, which DeepSpeed's engine does not start with: if anything saved them
+ * all the same, nobody tells whether they are cut over all ranks or over those that share them.
+ */
+static int refuse_native(const struct uz_experts_request *request, struct uz_error *err)
+{
+    const struct uz_dict *module =
+        uz_node_dict(uz_node_get(uz_torch_root(request->file), "module"));
+    size_t n_files;
+    uz_topology_shards(request->topology, UZ_SHARD_EXPERT, &n_files);
+    bool found = n_files > 0;
+    for (size_t i = 0; module && !found && i < module->n; i++)
+        found = is_native(module->pairs[i].key);
+    if (!found)
+        return UZ_OK;
+    return uz_fail_at(err, UZ_UNSUPPORTED, uz_torch_path(request->file), UZ_NO_OFFSET,
+                      "experts of deepspeed.moe under ZeRO-3 are not supported: DeepSpeed itself "
+                      "refuses to train them, so that no rule tells which ranks share them");
+}
+
 static int read_files(struct uz_experts *experts, const struct uz_experts_request *request,
                       struct uz_error *err)
 {
     const struct uz_shard_file **files;
     size_t n;
     if (request->partitioned)
-        return UZ_OK;
+        return refuse_native(request, err);
     UZ_TRY(list_files(request, &files, &n, err));
     if (n == 0 && request->topology->is_universal) {
         free(files); /* DeepSpeed's converter leaves them out, AutoEP's stacks are in zero/ */

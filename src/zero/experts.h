@@ -12,6 +12,9 @@
 #include "torch/file.h"
 #include "zero/topology.h"
 
+/* In the name of every parameter of a native expert, in front of its number. */
+#define UZ_NATIVE_EXPERTS ".deepspeed_moe.experts.deepspeed_experts."
+
 /*
  * A layer with experts. Two kinds of them:
  *   - native (deepspeed.moe): every expert is a module,

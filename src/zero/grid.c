@@ -37,8 +37,7 @@ int uz_grid_count(const struct uz_topology *topology, enum uz_shard_kind kind, u
                       *n - 1, shards[n_shards - 1].name, topology->dir, missing);
 }
 
-/* Tensor ranks that the layer files are of; 0 if there are none. */
-static uint32_t count_layer_ranks(const struct uz_topology *topology)
+uint32_t uz_grid_layer_ranks(const struct uz_topology *topology)
 {
     size_t n;
     const struct uz_shard_file *layers = uz_topology_shards(topology, UZ_SHARD_LAYER, &n);
@@ -86,7 +85,7 @@ int uz_grid_find(struct uz_grid *grid, const struct uz_topology *topology,
 {
     const struct uz_metadata *first = records[0].metadata;
     uint64_t pp = first->pp_degree, tp = first->tp_degree, product;
-    uint32_t by_layers = count_layer_ranks(topology);
+    uint32_t by_layers = uz_grid_layer_ranks(topology);
     UZ_TRY(check_records(records, n, err));
     if (pp && tp) {
         if (!uz_mul_u64(pp, tp, &product) || product != n)

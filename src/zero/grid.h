@@ -20,6 +20,9 @@ struct uz_grid {
 int uz_grid_count(const struct uz_topology *topology, enum uz_shard_kind kind, uint32_t *n,
                   struct uz_error *err);
 
+/* Tensor ranks that the layer files are of; 0 if there are none. */
+uint32_t uz_grid_layer_ranks(const struct uz_topology *topology);
+
 /* What one model-parallel rank records. */
 struct uz_grid_record {
     const char *path; /* of its model states */

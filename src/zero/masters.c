@@ -26,6 +26,22 @@ static int alloc_groups(struct uz_masters *m, size_t n, struct uz_error *err)
     return UZ_OK;
 }
 
+/* Every group of masters is one of the wrapped optimizer's, so a lost one is missed. */
+static int check_number(const struct uz_masters *m, size_t group, struct uz_error *err)
+{
+    const struct uz_seq *groups = uz_node_list(uz_node_get(m->optimizer, "param_groups"));
+    const struct uz_seq *params =
+        groups && group < groups->n
+            ? uz_node_list(uz_node_get_small(groups->items[group], "params"))
+            : NULL;
+    if (!params || params->n == m->totals[group])
+        return UZ_OK;
+    return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(m->file), UZ_NO_OFFSET,
+                      "fp32_groups has %llu masters in group %zu, but the optimizer lists %zu "
+                      "parameters",
+                      (unsigned long long)m->totals[group], group, params->n);
+}
+
 static int read_lists(struct uz_masters *m, const struct uz_seq *groups, struct uz_error *err)
 {
     m->form = UZ_MASTERS_LISTS;
@@ -36,6 +52,7 @@ static int read_lists(struct uz_masters *m, const struct uz_seq *groups, struct 
         if (!m->groups[g].items)
             return fail(m, err, "fp32_groups holds something that is no list of tensors");
         m->totals[g] = m->groups[g].items->n;
+        UZ_TRY(check_number(m, g, err));
     }
     return UZ_OK;
 }

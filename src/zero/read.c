@@ -161,13 +161,33 @@ static int set_up_slices(struct uz_read *c, struct uz_error *err)
     return UZ_OK;
 }
 
-static int open_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
+/* Tensor ranks of a pipeline whose first stage is read before the others. */
+static uint32_t count_early(const struct uz_read *c)
 {
-    struct uz_read *c = cookie;
-    struct uz_reading *slice = &c->slices[job + 1]; /* rank 0 is open */
-    (void)worker;
+    uint32_t n = c->has_layers ? uz_grid_layer_ranks(&c->topology) : 1;
+    return n < c->n_slices ? n : c->n_slices;
+}
+
+static int open_slice(struct uz_read *c, uint64_t mp, struct uz_error *err)
+{
+    struct uz_reading *slice = &c->slices[mp], *early = &c->slices[mp % count_early(c)];
     slice->ties_of = c->slices[0].model;
+    if (early != slice)
+        slice->layers = early->layers;
     return uz_reading_open(slice, err);
+}
+
+/* Rank 0 is open. */
+static int open_early_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
+{
+    (void)worker;
+    return open_slice(cookie, job + 1, err);
+}
+
+static int open_late_job(void *cookie, uint64_t job, unsigned worker, struct uz_error *err)
+{
+    (void)worker;
+    return open_slice(cookie, job + count_early(cookie), err);
 }
 
 /* The copies of several model-parallel ranks of ZeRO 3 are not followed through the join. */
@@ -201,6 +221,15 @@ static int run_jobs(struct uz_read *c, uz_job_fn job, uint64_t n, struct uz_erro
     return uz_parallel(c->threads, n, job, NULL, c, err);
 }
 
+/* Rank 0 tells what others refer to, and a pipeline's first stage what the others share. */
+static int open_all(struct uz_read *c, struct uz_error *err)
+{
+    uint32_t n_early = count_early(c);
+    UZ_TRY(uz_reading_open(&c->slices[0], err));
+    UZ_TRY(run_jobs(c, open_early_job, n_early - 1, err));
+    return run_jobs(c, open_late_job, c->n_slices - n_early, err);
+}
+
 static const char *path_of(const struct uz_read *c, uint32_t slice)
 {
     return c->slices[slice].model->files[0];
@@ -225,11 +254,6 @@ static int check_opened(struct uz_read *c, struct uz_error *err)
                               "is of another ZeRO stage than %s: only one has 'param_shapes'",
                               path_of(c, 0));
     }
-    if (c->has_layers && first->layout == UZ_LAYOUT_STAGE0 && c->grid.tp > 1)
-        return uz_fail_at(err, UZ_UNSUPPORTED, c->topology.dir, UZ_NO_OFFSET,
-                          "a pipeline without ZeRO (stage 0) with several tensor ranks is not "
-                          "supported: how tensor ranks are joined is recorded under the names of "
-                          "tied layers, and which layers are tied is not");
     for (size_t i = 0; i < c->topology.n_copies; i++)
         UZ_TRY(check_copy(c, &c->topology.copies[i], err));
     return UZ_OK;
@@ -347,8 +371,7 @@ static int read_checkpoint(struct uz_read *c, const char *path, struct uz_error 
     if (c->topology.is_universal && c->layout != UZ_LAYOUT_LP)
         return read_universal(c, err);
     UZ_TRY(set_up_slices(c, err));
-    UZ_TRY(uz_reading_open(&c->slices[0], err));
-    UZ_TRY(run_jobs(c, open_job, c->n_slices - 1, err));
+    UZ_TRY(open_all(c, err));
     UZ_TRY(check_opened(c, err));
     UZ_TRY(join_ranks(c, err));
     UZ_TRY(check_state(c, err));

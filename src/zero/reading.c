@@ -33,6 +33,10 @@ void uz_reading_free(struct uz_reading *r)
     uz_params_free(&r->params);
     if (r->has_shapes)
         uz_model_free(&r->shapes);
+    if (r->owns_layers) {
+        uz_stage0_layers_free(r->layers);
+        free(r->layers);
+    }
     for (uint64_t rank = 0; r->shards && rank < r->world; rank++)
         uz_optim_shard_free(&r->shards[rank]);
     for (uint64_t rank = 0; r->frozen_slices && rank < r->world; rank++)

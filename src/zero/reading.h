@@ -10,6 +10,7 @@
 #include "zero/optim_shard.h"
 #include "zero/params.h"
 #include "zero/read.h"
+#include "zero/stage0_layers.h"
 #include "zero/topology.h"
 
 /* What the files of a checkpoint are, as far as their names and the first of them tell. */
@@ -47,6 +48,8 @@ struct uz_reading {
     bool
         has_shapes; /* a pipeline read with UZ_LAYOUT_LP: its parameters without data, unfinished */
     struct uz_model shapes;
+    struct uz_stage0_layers *layers; /* a pipeline without ZeRO: what all of its stages tell */
+    bool owns_layers;
     bool on_nvme;   /* the optimizer was offloaded to NVMe: partitions may be elsewhere */
     uint64_t world; /* data-parallel ranks */
     struct uz_optim_shard *shards; /* of each of them */
@@ -82,6 +85,11 @@ void uz_reading_free(struct uz_reading *reading);
 
 /* Notes that the optimizer keeps a state of that name. */
 void uz_reading_note_state(struct uz_reading *reading, const char *name, size_t nbytes);
+
+/*
+ * Stage 0 of a pipeline: sets `layers`, unless another stage of the same tensor rank lent them.
+ */
+int uz_reading_read_stage0_layers(struct uz_reading *reading, struct uz_error *err);
 
 /*
  * Stage 0 of a pipeline: gives the model the parameters that this stage's optimizer can have

@@ -223,6 +223,20 @@ static int read_pipeline_stage0(struct uz_reading *r, struct uz_torch_file *file
     return uz_reading_join_stage0(r, file, file_index, err);
 }
 
+/*
+ * Tensor ranks are joined by the names of param_shapes. Without them a tied layer would go by the
+ * name of its file, under which no rule is recorded.
+ */
+static int check_tied_names(struct uz_reading *r, const struct uz_torch_file *file,
+                            struct uz_error *err)
+{
+    if (!r->is_pipeline || r->layout == UZ_LAYOUT_STAGE12 ||
+        uz_grid_layer_ranks(r->topology) == 1 ||
+        is_there(uz_node_get(uz_torch_root(file), "param_shapes")))
+        return UZ_OK;
+    return uz_reading_read_stage0_layers(r, err);
+}
+
 static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uint32_t file_index,
                            struct uz_error *err)
 {
@@ -244,6 +258,7 @@ static int read_open_first(struct uz_reading *r, struct uz_torch_file *file, uin
                      uz_has_pipe_layers(r->topology);
     if (r->is_pipeline && r->experts.n_layers > 0)
         return refuse(file, err, "experts in a pipeline module are not supported");
+    UZ_TRY(check_tied_names(r, file, err));
     if (r->is_pipeline && r->layout == UZ_LAYOUT_LP)
         UZ_TRY(read_shapes(r, file, err));
     if (r->is_pipeline && r->layout == UZ_LAYOUT_STAGE0)
