@@ -20,6 +20,7 @@ static const char *const sample[] = {
     "good-z2-bf16-w2-2groups-tiny", "good-z3-bf16-w2-tiny",       "good-z1-fp16-w2-2groups-tied",
     "good-container-no-crc",        "good-z1-bf16-w3-roundrobin", "good-z2-bf16-w2-sgd",
     "good-z3-bf16-w2-frozen-tied",  "good-z0-bf16-w1-flat",       "good-z2-bf16-w2-moe",
+    "good-z2-bf16-w2-muon",         "good-z0-bf16-pp2-dp2-tied",
 };
 
 static bool is_taken(const char *fixture)

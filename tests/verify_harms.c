@@ -345,6 +345,7 @@ static bool nan_in_frozen(struct subject *s)
 static bool nan_in_masters(struct subject *s)
 {
     return strstr(s->fixture, "good-z0-") && !strstr(s->fixture, "fp32") && s->model >= 0 &&
+           !strstr(s->fixture, "pp2") && /* the largest of a pipeline's need not be a master */
            put_nan(s, s->model, largest(&s->files[s->model]).hi - largest(&s->files[s->model]).lo);
 }
 
@@ -593,7 +594,7 @@ const struct harm harms[] = {
     {"rank replaced by a copy of another", "UZV026", "UZV026", duplicate_rank},
     {"files of two ranks swapped", "UZV026", "UZV026", swap_ranks},
     {"optimizer shard replaced by model states", "UZV023", "UZV023", model_as_optim},
-    {"file of a rank too many", "UZV011", "UZV011", add_rank},
+    {"file of a rank too many", "UZV011 UZV026", "UZV011 UZV026", add_rank},
     {"two files of one rank", "UZV012", "UZV012", add_second_name},
     {"`latest` missing", "UZV001", "UZV001", latest_missing},
     {"`latest` empty", "UZV002", "UZV002", latest_empty},
@@ -613,17 +614,21 @@ const struct harm harms[] = {
     {"NaN in masters (stage 0), checksum right", "UZV042", "UZV052", nan_in_masters},
     {"stage differs", "UZV032", "UZV032", change_stage},
     {"world size wrong", "UZV033 UZV010", "UZV033 UZV010", change_world},
-    {"partition_count wrong", "UZV033 UZV040", "UZV033 UZV040", change_partition_count},
-    {"padding wrong (ZeRO 1, 2)", "UZV040", "UZV040", change_padding},
-    {"version differs", "UZV031", "UZV031", change_version},
+    {"partition_count wrong", "UZV033 UZV040 UZV042", "UZV033 UZV040 UZV042",
+     change_partition_count},
+    {"padding wrong (ZeRO 1, 2)", "UZV040 UZV042", "UZV040 UZV042", change_padding},
+    {"version differs", "UZV031 UZV042", "UZV031 UZV042", change_version},
     {"view past the end of its storage", "UZV024", "UZV024", move_view},
-    {"number of elements wrong", "UZV024 UZV034 UZV040", "UZV024 UZV034 UZV040", change_numel},
+    {"number of elements wrong", "UZV024 UZV034 UZV040 UZV042", "UZV024 UZV034 UZV040 UZV042",
+     change_numel},
     {"storage of another dtype", "UZV024", "UZV024", change_dtype},
     {"shape wrong", "UZV034 UZV040 UZV042", "UZV034 UZV040 UZV042", change_shape},
-    {"two ranks swapped with their archive roots (ZeRO 1, 2)", "UZV040", "UZV040", swap_renamed},
+    {"two ranks swapped with their archive roots (ZeRO 1, 2)", "UZV040 UZV042", "UZV040 UZV042",
+     swap_renamed},
     {"shard of an older save", "UZV030", "UZV030", older_shard},
     {"model states of an older save", "UZV035", "UZV035", older_model},
-    {"shard of another model", "UZV031 UZV034 UZV040", "UZV031 UZV034 UZV040", other_model},
+    {"shard of another model", "UZV031 UZV034 UZV040 UZV042", "UZV031 UZV034 UZV040 UZV042",
+     other_model},
 };
 
 const size_t n_harms = sizeof harms / sizeof harms[0];

@@ -73,6 +73,15 @@ static int compare_all(struct uz_verify_run *run, struct uz_model *model, bool b
     return rc;
 }
 
+/* States are looked at here if nothing else does: where there are no flat groups to check. */
+static bool looks_at_states(const struct uz_verify_run *run)
+{
+    bool all_known = true;
+    for (uint32_t mp = 0; mp < run->n_mp; mp++)
+        all_known &= run->mp_ranks[mp].is_known;
+    return run->kind == UZ_INPUT_UNIVERSAL || (run->kind == UZ_INPUT_ZERO && !all_known);
+}
+
 /* As a conversion would read it. */
 static int open_whole(const struct uz_verify_run *run, const char *path, struct uz_model *model,
                       struct uz_input_info *info, struct uz_notes *notes, struct uz_error *why)
@@ -80,7 +89,7 @@ static int open_whole(const struct uz_verify_run *run, const char *path, struct 
     bool plain = run->kind != UZ_INPUT_ZERO && run->kind != UZ_INPUT_UNIVERSAL;
     struct uz_zero_options options = {
         .input = run->options->input,
-        .state = run->kind == UZ_INPUT_UNIVERSAL ? "all" : NULL,
+        .state = looks_at_states(run) ? "all" : NULL,
     };
     options.input.strict = false;
     options.input.source = UZ_SOURCE_MASTERS;

@@ -6,6 +6,7 @@
 #include "check/verify_run.h"
 #include "layout/linkage.h"
 #include "layout/split.h"
+#include "zero/join_flat.h"
 
 /* The optimizer shards of one model-parallel rank, by data-parallel rank; NULL: not readable. */
 struct shards {
@@ -122,6 +123,47 @@ static int check_part(const struct shards *s, size_t g, uint64_t rank, uint64_t 
                    (unsigned long long)books.numel, (unsigned long long)books.padding);
 }
 
+/* Muon's momenta: of the partition, or of all parameters in it. */
+static int check_momenta(const struct shards *s, const struct uz_flat_group *group, uint64_t rank,
+                         struct uz_error *err)
+{
+    const struct uz_optim_group *part = &s->of[rank]->optim.groups[group->index];
+    struct uz_where where = uz_record_where(s->of[rank]);
+    uint64_t ep_rank, number = uz_verify_part(s->run, s->mp, group->index, rank, &ep_rank);
+    uint64_t whole = uz_numel_touched(group, number * group->part_size);
+    for (size_t i = 0; i < part->n_states; i++) {
+        uint64_t numel = part->states[i].view.numel;
+        if (numel != whole && numel != part->fp32.numel && numel != group->part_size)
+            UZ_TRY(uz_find(&s->run->findings, UZ_FIND_LINKAGE, &where, err,
+                           "has %llu elements of Muon's %s for group %zu: its partition has %llu, "
+                           "the parameters in it %llu",
+                           (unsigned long long)numel, part->states[i].name, group->index,
+                           (unsigned long long)part->fp32.numel, (unsigned long long)whole));
+    }
+    return UZ_OK;
+}
+
+static int check_muon_group(const struct shards *s, size_t g, uint64_t size, struct uz_error *err)
+{
+    const struct uz_params *params = &s->mp->params;
+    struct uz_flat_group group = {
+        .index = g,
+        .n_params = uz_params_in_group(params, g),
+        .numels = params->numels + params->group_first[g],
+        .part_size = size,
+    };
+    int rc = uz_alloc(&group.offsets, group.n_params, sizeof *group.offsets, err);
+    if (rc == UZ_OK)
+        rc =
+            uz_flat_group_offsets(group.n_params, group.numels, s->first->optim.groups[g].alignment,
+                                  group.offsets, &group.total, err);
+    for (uint64_t rank = 0; rank < s->run->world && rc == UZ_OK; rank++)
+        if (s->of[rank] && g < s->of[rank]->optim.n_groups && s->of[rank]->optim.groups[g].is_muon)
+            rc = check_momenta(s, &group, rank, err);
+    free(group.offsets);
+    return rc;
+}
+
 static int check_group(const struct shards *s, size_t g, struct uz_error *err)
 {
     const struct uz_params *params = &s->mp->params;
@@ -143,7 +185,7 @@ static int check_group(const struct shards *s, size_t g, struct uz_error *err)
     for (uint64_t rank = 0; rank < s->run->world; rank++)
         if (s->of[rank] && g < s->of[rank]->optim.n_groups)
             UZ_TRY(check_part(s, g, rank, total, size, err));
-    return UZ_OK;
+    return s->first->optim.groups[g].is_muon ? check_muon_group(s, g, size, err) : UZ_OK;
 }
 
 /* ---- ZeRO 3 ---- */

@@ -22,6 +22,9 @@ struct uz_flat_group {
 /* Index of the first parameter that ends after element `start` of the flat buffer. */
 uint64_t uz_first_param_after(const struct uz_flat_group *group, uint64_t start);
 
+/* Elements of all parameters that the partition which begins at `start` touches. */
+uint64_t uz_numel_touched(const struct uz_flat_group *group, uint64_t start);
+
 /*
  * Muon's momenta may be kept whole: a rank has those of all parameters that its partition touches,
  * one after another (deepspeed/runtime/zero/stage_1_and_2.py, _muon_momentum_buffer). *whole tells

@@ -15,25 +15,36 @@ struct share {
     uint64_t first, end;  /* the parameters that it touches */
 };
 
-static struct share share_of(const struct uz_flat_group *group, uint64_t rank)
+static struct share share_at(const struct uz_flat_group *group, uint64_t start)
 {
-    struct share share = {.size = group->part_size};
-    uint64_t part;
-    uz_expert_place(&group->split, rank, &share.ep_rank, &part);
-    share.start = part * group->part_size;
+    struct share share = {.start = start, .size = group->part_size};
     share.first = share.end = uz_first_param_after(group, share.start);
     while (share.end < group->n_params && group->offsets[share.end] < share.start + share.size)
         share.end++;
     return share;
 }
 
-/* Elements of the parameters that the partition touches. */
+static struct share share_of(const struct uz_flat_group *group, uint64_t rank)
+{
+    uint64_t ep_rank, part;
+    uz_expert_place(&group->split, rank, &ep_rank, &part);
+    struct share share = share_at(group, part * group->part_size);
+    share.ep_rank = ep_rank;
+    return share;
+}
+
 static uint64_t whole_numel(const struct uz_flat_group *group, const struct share *share)
 {
     uint64_t numel = 0;
     for (uint64_t p = share->first; p < share->end; p++)
         numel += group->numels[p];
     return numel;
+}
+
+uint64_t uz_numel_touched(const struct uz_flat_group *group, uint64_t start)
+{
+    struct share share = share_at(group, start);
+    return whole_numel(group, &share);
 }
 
 /* The rank's view of the state; NULL if nothing but padding is there, for which none is made. */

@@ -211,14 +211,38 @@ int uz_reading_set_step(struct uz_reading *r, double step, struct uz_error *err)
         step, made);
 }
 
+static bool has_state(const struct uz_optim_group *group, const char *name)
+{
+    for (size_t i = 0; i < group->n_states; i++)
+        if (!strcmp(group->states[i].name, name))
+            return true;
+    return false;
+}
+
+/* What has another size on rank 0 must have another on all ranks: else it is rank 0's damage. */
+static int check_misfit(const struct uz_reading *r, const struct uz_optim_shard *first,
+                        struct uz_error *err)
+{
+    for (size_t g = 0; g < first->n_groups; g++)
+        for (uint64_t rank = 1; rank < r->world && g < r->shards[rank].n_groups; rank++)
+            if (!has_state(&first->groups[g], first->misfit) &&
+                has_state(&r->shards[rank].groups[g], first->misfit))
+                return uz_fail_at(err, UZ_MISMATCH, r->model->files[r->optim_files[0]],
+                                  UZ_NO_OFFSET,
+                                  "the optimizer state %s of group %zu has not as many elements as "
+                                  "the partition; on rank %llu it has",
+                                  first->misfit, g, (unsigned long long)rank);
+    return UZ_OK;
+}
+
 /* A state that was asked for has another size than the partition. */
 static int note_misfit(struct uz_reading *r, const struct uz_optim_shard *first,
                        struct uz_error *err)
 {
     bool any = false;
+    UZ_TRY(check_misfit(r, first, err));
     for (size_t g = 0; g < first->n_groups; g++)
-        for (size_t i = 0; i < first->groups[g].n_states; i++)
-            any |= !strcmp(first->groups[g].states[i].name, first->misfit);
+        any |= has_state(&first->groups[g], first->misfit);
     if (!any && strcmp(r->options->state, "all") != 0)
         return uz_fail(err, UZ_UNSUPPORTED,
                        "the optimizer state %s has not an element for each of the parameters': it "
