@@ -20,10 +20,8 @@ static bool has_colours(void)
 const char *colour_on(enum colour colour)
 {
     static const char *const codes[] = {
-        [COLOUR_BOLD] = "\033[1m",
-        [COLOUR_RED] = "\033[31m",
-        [COLOUR_GREEN] = "\033[32m",
-        [COLOUR_YELLOW] = "\033[33m",
+        [COLOUR_BOLD] = "\033[1m",    [COLOUR_RED] = "\033[31m",  [COLOUR_GREEN] = "\033[32m",
+        [COLOUR_YELLOW] = "\033[33m", [COLOUR_CYAN] = "\033[36m",
     };
     return has_colours() ? codes[colour] : "";
 }

@@ -2,10 +2,8 @@
 /* What verify found, for people and for machines. */
 #include "cli/report_verify.h"
 
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
+#include "cli/colour.h"
 #include "cli/json.h"
 #include "cli/text.h"
 
@@ -20,22 +18,6 @@ static const char *const severities[] = {
 
 /* ---- Text ---- */
 
-static bool wants_colour(void)
-{
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    return isatty(STDOUT_FILENO) && !(no && *no) && term && strcmp(term, "dumb") != 0;
-}
-
-static const char *colour(bool on, enum uz_severity severity)
-{
-    static const char *const codes[] = {
-        [UZ_SEVERITY_NOTE] = "\033[36m",
-        [UZ_SEVERITY_WARNING] = "\033[33m",
-        [UZ_SEVERITY_ERROR] = "\033[31m",
-    };
-    return on ? codes[severity] : "";
-}
-
 static void print_place(const struct uz_finding *f)
 {
     if (f->file) {
@@ -49,10 +31,15 @@ static void print_place(const struct uz_finding *f)
         printf("  tensor %s\n", f->tensor);
 }
 
-static void print_finding(const struct uz_finding *f, bool coloured)
+static void print_finding(const struct uz_finding *f)
 {
-    printf("%s%s%s %s (%s)", colour(coloured, f->severity), severities[f->severity],
-           coloured ? "\033[0m" : "", f->code, f->name);
+    static const enum colour colours[] = {
+        [UZ_SEVERITY_NOTE] = COLOUR_CYAN,
+        [UZ_SEVERITY_WARNING] = COLOUR_YELLOW,
+        [UZ_SEVERITY_ERROR] = COLOUR_RED,
+    };
+    printf("%s%s%s %s (%s)", colour_on(colours[f->severity]), severities[f->severity], colour_off(),
+           f->code, f->name);
     if (f->dp_rank >= 0)
         printf(", dp rank %lld", (long long)f->dp_rank);
     if (f->mp_rank >= 0)
@@ -65,7 +52,6 @@ static void print_finding(const struct uz_finding *f, bool coloured)
 
 static void print_findings(const struct report_verify *report)
 {
-    bool coloured = wants_colour();
     size_t n_notes = 0;
     for (size_t i = 0; i < report->found->n_findings; i++) {
         const struct uz_finding *f = &report->found->findings[i];
@@ -73,7 +59,7 @@ static void print_findings(const struct report_verify *report)
         n_notes += is_note;
         if (is_note && (report->quiet || (!report->verbose && n_notes > MAX_NOTES)))
             continue;
-        print_finding(f, coloured);
+        print_finding(f);
     }
     if (!report->quiet && !report->verbose && n_notes > MAX_NOTES)
         printf("%zu more notes (--verbose lists them)\n", n_notes - MAX_NOTES);
