@@ -2,7 +2,6 @@
 /* What verify found, for people and for machines. */
 #include "cli/report_verify.h"
 
-
 #include "cli/colour.h"
 #include "cli/json.h"
 #include "cli/text.h"
