@@ -117,6 +117,13 @@ int uz_metadata_agree(const struct uz_metadata *first, const char *first_path,
 {
     const char *name = uz_path_name(first_path);
     UZ_TRY(uz_metadata_same_save(first, first_path, other, other_path, err));
+    if (first->pp_degree != other->pp_degree || first->tp_degree != other->tp_degree)
+        return uz_fail_at(
+            err, UZ_MISMATCH, other_path, UZ_NO_OFFSET,
+            "records %llu x %llu (pipeline x tensor) model-parallel ranks, but %s "
+            "%llu x %llu: shards of different saves are mixed",
+            (unsigned long long)other->pp_degree, (unsigned long long)other->tp_degree, name,
+            (unsigned long long)first->pp_degree, (unsigned long long)first->tp_degree);
     if (first->param_shapes_hash != other->param_shapes_hash)
         return uz_fail_at(err, UZ_MISMATCH, other_path, UZ_NO_OFFSET,
                           "has other param_shapes than %s: shards of different models are mixed",

@@ -38,7 +38,8 @@ int uz_metadata_same_save(const struct uz_metadata *first, const char *first_pat
                           const struct uz_metadata *other, const char *other_path,
                           struct uz_error *err);
 
-/* The same, and for files of one model-parallel rank: they must list the same parameters. */
+/* The same, and for files of one model-parallel rank: they must list the same parameters, and the
+ * same grid of model-parallel ranks. */
 int uz_metadata_agree(const struct uz_metadata *first, const char *first_path,
                       const struct uz_metadata *other, const char *other_path,
                       struct uz_error *err);
