@@ -514,6 +514,46 @@ static void test_families(void)
     check_family(gpt2, 1, UZ_UNSUPPORTED, "transformer.wte.weight");
 }
 
+/* ---- Rules of several stages ---- */
+
+static struct uz_tp_rules *rules_of(const char *json)
+{
+    struct uz_tp_rules *rules = NULL;
+    struct uz_limits limits;
+    char path[PATH_NBYTES];
+    uz_limits_default(&limits);
+    path_of(path, "%s/stage.json", scratch_dir);
+    rt_must(write_file(path, json, strlen(json)), "rules");
+    rt_must(!uz_tp_rules_from_json(&rules, path, &limits, NULL), json);
+    return rules;
+}
+
+/* Each stage records the patterns of its own parameters. */
+static void test_rule_sets(void)
+{
+    struct uz_tp_rules *of[] = {
+        NULL,
+        rules_of("{\"tp_replicated_parameter_patterns\": [\"^a$\"]}"),
+        rules_of("{\"parameter_with_row_parallelism_patterns\": [\"^b$\"], "
+                 "\"original_vocab_size\": 77}"),
+    };
+    struct uz_tp_rule_sets sets = {of, sizeof of / sizeof *of};
+    struct uz_tp_rule rule;
+    uint64_t n_rows = 0;
+    CHECK_EQ_I64(uz_tp_rule_sets_find(&sets, "a", &rule, NULL), UZ_OK);
+    CHECK(rule.is_named && rule.join == UZ_TP_REPLICATED);
+    CHECK_EQ_I64(uz_tp_rule_sets_find(&sets, "b", &rule, NULL), UZ_OK);
+    CHECK(rule.is_named && rule.join == UZ_TP_ROWS);
+    CHECK_EQ_I64(uz_tp_rule_sets_find(&sets, "c", &rule, NULL), UZ_OK);
+    CHECK(!rule.is_named && rule.join == UZ_TP_COLUMNS);
+    CHECK(uz_tp_rule_sets_vocabulary(&sets, &n_rows) && n_rows == 77);
+    sets.n = 1;
+    CHECK_EQ_I64(uz_tp_rule_sets_find(&sets, "a", &rule, NULL), UZ_OK);
+    CHECK(!rule.is_named && rule.is_known && !uz_tp_rule_sets_vocabulary(&sets, &n_rows));
+    uz_tp_rules_free(of[1]);
+    uz_tp_rules_free(of[2]);
+}
+
 /* ---- Large reads ---- */
 
 enum { BIG = 8192, BIG_TP = 8, BIG_WIDTH = BIG / BIG_TP, BIG_ROWS = 128, LARGE_NBYTES = 256 << 10 };
@@ -611,6 +651,7 @@ int main(void)
         {"random splits are joined", test_random},
         {"single cases", test_single_cases},
         {"families", test_families},
+        {"rules of several stages", test_rule_sets},
         {"large reads", test_large_reads},
         CU_TEST_INFO_NULL,
     };

@@ -145,10 +145,8 @@ static const struct uz_node *subparam_shape(const struct uz_universal_job *job,
 static int find_rule(const struct uz_universal_job *job, uint32_t tensor, struct uz_tp_rule *rule,
                      struct uz_error *err)
 {
-    struct uz_tp_rules *rules = job->source.rules;
-    *rule = (struct uz_tp_rule){.join = UZ_TP_COLUMNS, .is_known = true};
-    return rules ? uz_tp_rules_find(rules, job->source.model.tensors[tensor].name, rule, err)
-                 : UZ_OK;
+    const char *name = job->source.model.tensors[tensor].name;
+    return uz_tp_rule_sets_find(&job->source.rules, name, rule, err);
 }
 
 static int put_join(const struct uz_universal_job *job, struct uz_maker *maker,
@@ -219,7 +217,7 @@ int uz_universal_kept(const struct uz_universal_job *job, uint32_t index, uint64
         return UZ_OK;
     UZ_TRY(find_rule(job, index, &rule, err));
     if (!rule.is_vocabulary || tensor->ndim != 2 ||
-        !uz_tp_vocabulary(job->source.rules, &vocabulary) || vocabulary >= *rows)
+        !uz_tp_rule_sets_vocabulary(&job->source.rules, &vocabulary) || vocabulary >= *rows)
         return UZ_OK;
     *numel = *numel / *rows * vocabulary;
     *rows = vocabulary;

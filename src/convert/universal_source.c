@@ -185,11 +185,13 @@ static int find_rules(struct uz_universal_source *s, struct uz_error *err)
     const struct uz_dict *dict = uz_node_dict(info);
     s->has_info = dict != NULL;
     s->rules = s->info.tp_rules;
+    s->info.tp_rules = (struct uz_tp_rule_sets){0};
     if (s->n_mp > 1 || !dict || dict->n == 0)
         return UZ_OK;
-    UZ_TRY(uz_tp_rules_read(&s->own_rules, info, "universal_checkpoint_info", &s->limits, err));
-    s->rules = s->own_rules;
-    return UZ_OK;
+    uz_tp_rule_sets_free(&s->rules);
+    UZ_TRY(uz_alloc(&s->rules.of, 1, sizeof *s->rules.of, err));
+    s->rules.n = 1;
+    return uz_tp_rules_read(&s->rules.of[0], info, "universal_checkpoint_info", &s->limits, err);
 }
 
 /* ---- All ---- */
@@ -252,7 +254,7 @@ void uz_universal_source_free(struct uz_universal_source *s)
     free(s->optims);
     free(s->states);
     free(s->partition_of);
-    uz_tp_rules_free(s->own_rules);
+    uz_tp_rule_sets_free(&s->rules);
     uz_topology_free(&s->topology);
     uz_zero_info_free(&s->info);
     uz_model_free(&s->model);

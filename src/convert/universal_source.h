@@ -31,13 +31,12 @@ struct uz_universal_source {
     struct uz_universal_optim *optims; /* of each model-parallel rank */
     struct uz_torch_file **states;     /* model states of each (of data-parallel rank 0) */
     enum uz_shard_kind states_kind;
-    struct uz_tp_rules *rules;     /* how tensor ranks' shards are joined; NULL: nothing tells it */
-    struct uz_tp_rules *own_rules; /* these, if they are not the reader's */
-    bool has_info;                 /* universal_checkpoint_info is there */
-    bool has_step;                 /* the optimizer keeps a step in its states */
-    bool has_numbers;              /* and beside it other values that are not of single elements */
-    struct uz_maker maker;         /* for values that live as long as the source */
-    uint32_t *partition_of;        /* of each place of the model: its partition, or UZ_NONE */
+    struct uz_tp_rule_sets rules; /* how tensor ranks' shards are joined; empty: nothing tells it */
+    bool has_info;                /* universal_checkpoint_info is there */
+    bool has_step;                /* the optimizer keeps a step in its states */
+    bool has_numbers;             /* and beside it other values that are not of single elements */
+    struct uz_maker maker;        /* for values that live as long as the source */
+    uint32_t *partition_of;       /* of each place of the model: its partition, or UZ_NONE */
 };
 
 /*

@@ -300,7 +300,7 @@ static int gather_info(struct uz_read *c, struct uz_error *err)
     c->info->tag = c->topology.tag;
     c->topology.tag = NULL;
     c->info->tp_rules = c->tp_rules;
-    c->tp_rules = NULL;
+    c->tp_rules = (struct uz_tp_rule_sets){0};
     return UZ_OK;
 }
 
@@ -388,7 +388,7 @@ static void free_slices(struct uz_read *c)
     }
     for (uint32_t tp = 0; tp < c->n_layers; tp++)
         uz_model_free(&c->layers[tp]);
-    uz_tp_rules_free(c->tp_rules);
+    uz_tp_rule_sets_free(&c->tp_rules);
     free(c->layers);
     free(c->slices);
     free(c->own);
@@ -423,6 +423,6 @@ struct uz_source_info uz_zero_source(const struct uz_zero_info *info)
 void uz_zero_info_free(struct uz_zero_info *info)
 {
     free(info->tag);
-    uz_tp_rules_free(info->tp_rules);
+    uz_tp_rule_sets_free(&info->tp_rules);
     *info = (struct uz_zero_info){0};
 }

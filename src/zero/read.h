@@ -48,10 +48,10 @@ struct uz_zero_info {
     bool masters_by_fit;
     bool is_universal; /* each tensor has a file of its own */
     /*
-     * How the shards of tensor ranks were joined; of a pipeline, what its first stage records. NULL
-     * for a single rank, and if nothing tells it.
+     * How the shards of tensor ranks were joined; of a pipeline, what each stage records. Empty for
+     * a single rank, and if nothing tells it.
      */
-    struct uz_tp_rules *tp_rules;
+    struct uz_tp_rule_sets tp_rules;
     /* Whatever is whole in `module` has copies on other ranks that the model does not tell of. */
     bool buffers_hide_copies;
 };

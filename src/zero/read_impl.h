@@ -25,7 +25,7 @@ struct uz_read {
     bool has_layers;         /* a pipeline's weights are in layer files */
     struct uz_model *layers; /* then: what they hold, of each tensor rank */
     uint32_t n_layers;
-    struct uz_tp_rules *tp_rules; /* that joined them */
+    struct uz_tp_rule_sets tp_rules; /* that joined them */
     struct uz_model *model;
     struct uz_zero_info *info;
     struct uz_notes *notes;

@@ -104,16 +104,26 @@ static int read_layers(struct uz_read *c, struct uz_error *err)
 
 /* ---- The join ---- */
 
-/* Joins what the ranks' models hold; `models` and `rules` are room for pointers. */
-static int join_own(struct uz_read *c, const struct uz_model **models, struct uz_tp_rules **rules,
-                    struct uz_error *err)
+/* Rules that took the place of those that stages record. */
+static void replace_rules(struct uz_tp_rule_sets *rules, struct uz_tp_rules *own)
 {
+    for (size_t i = 0; i < rules->n; i++) {
+        uz_tp_rules_free(rules->of[i]);
+        rules->of[i] = NULL;
+    }
+    rules->of[0] = own;
+}
+
+/* Joins what the ranks' models hold; `models` is room for pointers. */
+static int join_own(struct uz_read *c, const struct uz_model **models, struct uz_error *err)
+{
+    struct uz_tp_rules *own = NULL;
     struct uz_grid_sources sources = {
         .grid = c->grid,
         .slices = models,
         .has_layers = c->has_layers,
         .all_copies = c->options->all_copies,
-        .rules = rules,
+        .rules = c->tp_rules.of,
         .tp_map = c->options->input.tp_map,
         .limits = &c->options->input.limits,
     };
@@ -124,29 +134,26 @@ static int join_own(struct uz_read *c, const struct uz_model **models, struct uz
     for (uint32_t tp = 0; tp < c->n_layers; tp++)
         models[c->n_slices + tp] = &c->layers[tp];
     for (uint32_t pp = 0; pp < c->grid.pp; pp++)
-        UZ_TRY(read_rules(c, pp, &rules[pp], err));
-    UZ_TRY(uz_grid_join(c->model, &sources, &c->tp_rules, c->notes, err));
-    if (!c->tp_rules) {
-        c->tp_rules = rules[0];
-        rules[0] = NULL;
-    }
+        UZ_TRY(read_rules(c, pp, &c->tp_rules.of[pp], err));
+    int rc = uz_grid_join(c->model, &sources, &own, c->notes, err);
+    if (own)
+        replace_rules(&c->tp_rules, own);
+    UZ_TRY(rc);
     return uz_model_finish(c->model, err);
 }
 
 int uz_read_join(struct uz_read *c, struct uz_error *err)
 {
     const struct uz_model **models = NULL;
-    struct uz_tp_rules **rules = NULL;
     if (!c->own)
         return UZ_OK;
     int rc = uz_alloc(&models, c->n_slices + (uint64_t)c->grid.tp, sizeof *models, err);
     if (rc == UZ_OK)
-        rc = uz_alloc(&rules, c->grid.pp, sizeof *rules, err);
-    if (rc == UZ_OK)
-        rc = join_own(c, models, rules, err);
-    for (uint32_t pp = 0; rules && pp < c->grid.pp; pp++)
-        uz_tp_rules_free(rules[pp]);
-    free(rules);
+        rc = uz_alloc(&c->tp_rules.of, c->grid.pp, sizeof *c->tp_rules.of, err);
+    if (rc == UZ_OK) {
+        c->tp_rules.n = c->grid.pp;
+        rc = join_own(c, models, err);
+    }
     free(models);
     return rc;
 }

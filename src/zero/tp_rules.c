@@ -244,3 +244,40 @@ int uz_tp_rules_report_unused(struct uz_tp_rules *const *rules, size_t n, struct
                            "match no name in this checkpoint: %s",
                            n_unused, list);
 }
+
+/* ---- Sets of rules ---- */
+
+void uz_tp_rule_sets_free(struct uz_tp_rule_sets *sets)
+{
+    for (size_t i = 0; i < sets->n; i++)
+        uz_tp_rules_free(sets->of[i]);
+    free(sets->of);
+    *sets = (struct uz_tp_rule_sets){0};
+}
+
+int uz_tp_rule_sets_find(const struct uz_tp_rule_sets *sets, const char *name,
+                         struct uz_tp_rule *rule, struct uz_error *err)
+{
+    bool found = false;
+    *rule = (struct uz_tp_rule){.join = UZ_TP_COLUMNS, .is_known = true};
+    for (size_t i = 0; i < sets->n; i++) {
+        struct uz_tp_rule of_set;
+        if (!sets->of[i])
+            continue;
+        UZ_TRY(uz_tp_rules_find(sets->of[i], name, &of_set, err));
+        if (of_set.is_named || !found)
+            *rule = of_set;
+        if (of_set.is_named)
+            break;
+        found = true;
+    }
+    return UZ_OK;
+}
+
+bool uz_tp_rule_sets_vocabulary(const struct uz_tp_rule_sets *sets, uint64_t *n_rows)
+{
+    for (size_t i = 0; i < sets->n; i++)
+        if (sets->of[i] && uz_tp_vocabulary(sets->of[i], n_rows))
+            return true;
+    return false;
+}

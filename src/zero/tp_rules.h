@@ -119,6 +119,24 @@ int uz_tp_rules_find(struct uz_tp_rules *rules, const char *name, struct uz_tp_r
 /* Rows of a vocabulary without padding; false if the rules do not tell. */
 bool uz_tp_vocabulary(const struct uz_tp_rules *rules, uint64_t *n_rows);
 
+/* What the stages of a pipeline record, each for its own parameters; entries may be NULL. */
+struct uz_tp_rule_sets {
+    struct uz_tp_rules **of;
+    size_t n;
+};
+
+void uz_tp_rule_sets_free(struct uz_tp_rule_sets *sets);
+
+/*
+ * The rule of the first set that names the parameter, else what the first one takes for the
+ * others; without any set a join on the first dimension.
+ */
+int uz_tp_rule_sets_find(const struct uz_tp_rule_sets *sets, const char *name,
+                         struct uz_tp_rule *rule, struct uz_error *err);
+
+/* Rows of a vocabulary without padding; false if no set tells. */
+bool uz_tp_rule_sets_vocabulary(const struct uz_tp_rule_sets *sets, uint64_t *n_rows);
+
 /* Warns of patterns that matched no name in any of n sets of rules; entries may be NULL. */
 int uz_tp_rules_report_unused(struct uz_tp_rules *const *rules, size_t n, struct uz_notes *notes,
                               struct uz_error *err);
