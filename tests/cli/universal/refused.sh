@@ -13,6 +13,7 @@ refused 'is an 8-bit optimizer' "$FIXTURES/good-states-8bit"
 refused 'is a 1-bit optimizer' "$FIXTURES/good-states-1bit"
 refused 'without ZeRO (stage 0)' "$FIXTURES/good-z0-bf16-w1"
 refused 'momentum_buffer is not of the size of the partition' "$FIXTURES/good-z2-bf16-w2-muon"
+refused 'row is not of the size of the partition' "$FIXTURES/good-states-odd-size"
 refused 'is a universal checkpoint already' "$FIXTURES/uc-z2-bf16-w2-2groups-tiny"
 refused 'needs the optimizer states exp_avg and exp_avg_sq' --dialect deepspeed \
     "$FIXTURES/good-z2-bf16-w2-sgd"
