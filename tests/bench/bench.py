@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+import measure
 import report
 from measure import Failed, LeftOut
 from rows import ROWS, Context
@@ -120,6 +121,7 @@ def main():
         return 0
     args.pairs = args.pairs or (5 if args.quick else 9)
     args.unzero, args.tools = the_program(args.unzero.resolve()), args.tools.resolve()
+    measure.PEAK_RSS = args.tools / "peak_rss"
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for folder in (args.work, args.out):
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 from typing import Callable
 
@@ -39,8 +40,14 @@ def fresh(path):
     return path
 
 
+PEAK_RSS = None  # the small program that starts commands, since a child's peak begins with
+#                  the memory of who forked it; set by bench.py
+
+
 def run(command, env=None, realtime=False):
     """Seconds, CPU seconds and peak RSS (MiB) of one command."""
+    took = tempfile.NamedTemporaryFile(prefix="took-")
+    command = [PEAK_RSS, took.name, *command]
     if realtime:
         command = ["chrt", "-f", "1", *command]
     begin = time.monotonic()
@@ -54,8 +61,9 @@ def run(command, env=None, realtime=False):
     if status != 0:
         raise Failed(f"{' '.join(map(str, command))}: status {process.returncode}: "
                      f"{errors.decode(errors='replace')[-2000:]}")
-    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime,
-            "rss_mib": usage.ru_maxrss / 1024}
+    with took:
+        kib = int(took.read().split()[2])
+    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "rss_mib": kib / 1024}
 
 
 def sampled_digest(folder):
@@ -73,13 +81,15 @@ def sampled_digest(folder):
 
 
 def alternate(contenders, work, pairs, realtime=False, log=lambda text: None):
-    """name -> list of measurements, all contenders in turn, `pairs` times."""
+    """name -> list of measurements, all contenders in turn, `pairs` times, each turn in the order
+    that the one before did not have: what a run leaves to the next is shared out evenly."""
     taken = {c.name: [] for c in contenders}
     digests = {}
     for turn in range(pairs + 1):
-        for contender in contenders:
+        for contender in contenders if turn % 2 else contenders[::-1]:
             out = fresh(work / "out")
             contender.prepare()
+            os.sync()
             took = run(contender.command(out), contender.env, realtime)
             if turn == 0:
                 contender.verify(out)
