@@ -102,12 +102,7 @@ static int load_wanted(struct uz_verify_run *run, struct uz_error *err)
 static int check_tp_map(const struct uz_verify_run *run, struct uz_error *err)
 {
     const struct uz_input_options *input = &run->options->input;
-    struct uz_tp_rules *rules;
-    if (!input->tp_map)
-        return UZ_OK;
-    UZ_TRY(uz_tp_rules_from_json(&rules, input->tp_map, &input->limits, err));
-    uz_tp_rules_free(rules);
-    return UZ_OK;
+    return input->tp_map ? uz_tp_rules_check_json(input->tp_map, &input->limits, err) : UZ_OK;
 }
 
 static int verify(struct uz_verify_run *run, const char *path, struct uz_error *err)

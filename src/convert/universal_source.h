@@ -35,7 +35,6 @@ struct uz_universal_source {
     bool has_info;                /* universal_checkpoint_info is there */
     bool has_step;                /* the optimizer keeps a step in its states */
     bool has_numbers;             /* and beside it other values that are not of single elements */
-    struct uz_maker maker;        /* for values that live as long as the source */
     uint32_t *partition_of;       /* of each place of the model: its partition, or UZ_NONE */
 };
 

@@ -23,7 +23,7 @@ struct uz_torch_file {
     uint64_t pickle_offset; /* byte of the content where data.pkl begins; 0 if it is deflated */
     uint64_t pickle_nbytes;
     struct uz_seen *seen; /* NULL, or the pickles whose values are not wanted again */
-    bool was_seen, has_digest;
+    bool has_digest;
     struct uz_pickle_digest digest;
     bool big_endian;
     struct uz_limits limits;

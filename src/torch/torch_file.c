@@ -115,8 +115,7 @@ static bool is_seen(struct uz_torch_file *file, const uint8_t *data)
         return false;
     file->digest = uz_pickle_digest(data, file->pickle_nbytes);
     file->has_digest = true;
-    file->was_seen = uz_seen_has(file->seen, &file->digest);
-    return file->was_seen;
+    return uz_seen_has(file->seen, &file->digest);
 }
 
 static int read_pickle(struct uz_torch_file *file, uint64_t index, struct uz_error *err)
@@ -264,7 +263,7 @@ int uz_torch_open_unseen(struct uz_torch_file **out, const char *path,
                          struct uz_error *err)
 {
     UZ_TRY(open_file(out, path, limits, seen, err));
-    *was_seen = (*out)->was_seen;
+    *was_seen = !(*out)->root;
     return UZ_OK;
 }
 

@@ -268,13 +268,8 @@ static int count_experts(struct uz_experts *experts, const char *dir, struct uz_
 static bool is_native(const struct uz_node *key)
 {
     static const char part[] = UZ_NATIVE_EXPERTS;
-    const size_t nbytes = sizeof part - 1;
-    if (key->kind != UZ_NODE_STR)
-        return false;
-    for (size_t i = 0; i + nbytes <= key->u.text.nbytes; i++)
-        if (!memcmp(key->u.text.data + i, part, nbytes))
-            return true;
-    return false;
+    return key->kind == UZ_NODE_STR &&
+           memmem(key->u.text.data, key->u.text.nbytes, part, sizeof part - 1) != NULL;
 }
 
 /*

@@ -26,14 +26,19 @@ static int alloc_groups(struct uz_masters *m, size_t n, struct uz_error *err)
     return UZ_OK;
 }
 
+/* What one of the wrapped optimizer's groups lists as its parameters; NULL: nothing. */
+static const struct uz_seq *params_of(const struct uz_masters *m, size_t group)
+{
+    const struct uz_seq *groups = uz_node_list(uz_node_get(m->optimizer, "param_groups"));
+    return groups && group < groups->n
+               ? uz_node_list(uz_node_get_small(groups->items[group], "params"))
+               : NULL;
+}
+
 /* Every group of masters is one of the wrapped optimizer's, so a lost one is missed. */
 static int check_number(const struct uz_masters *m, size_t group, struct uz_error *err)
 {
-    const struct uz_seq *groups = uz_node_list(uz_node_get(m->optimizer, "param_groups"));
-    const struct uz_seq *params =
-        groups && group < groups->n
-            ? uz_node_list(uz_node_get_small(groups->items[group], "params"))
-            : NULL;
+    const struct uz_seq *params = params_of(m, group);
     if (!params || params->n == m->totals[group])
         return UZ_OK;
     return uz_fail_at(err, UZ_MISMATCH, uz_torch_path(m->file), UZ_NO_OFFSET,
@@ -82,7 +87,7 @@ static int read_ids(struct uz_masters *m, struct uz_error *err)
     UZ_TRY(alloc_groups(m, groups->n, err));
     for (size_t g = 0; g < groups->n; g++) {
         m->groups[g].of = g;
-        m->groups[g].items = uz_node_list(uz_node_get_small(groups->items[g], "params"));
+        m->groups[g].items = params_of(m, g);
         if (!m->groups[g].items)
             return fail(m, err, "a parameter group of the optimizer lists no params");
         m->totals[g] = m->groups[g].items->n;
@@ -140,11 +145,7 @@ int uz_masters_view(const struct uz_masters *m, size_t group, uint64_t index, st
 /* The optimizer numbers its parameters group by group, if it does not list their ids itself. */
 static bool id_of(const struct uz_masters *m, size_t group, uint64_t index, int64_t *id)
 {
-    const struct uz_seq *groups = uz_node_list(uz_node_get(m->optimizer, "param_groups"));
-    size_t of = m->groups[group].of;
-    if (!groups || of >= groups->n)
-        return false;
-    const struct uz_seq *params = uz_node_list(uz_node_get_small(groups->items[of], "params"));
+    const struct uz_seq *params = params_of(m, m->groups[group].of);
     index += m->groups[group].first;
     return params && index < params->n && uz_node_int(params->items[index], id);
 }

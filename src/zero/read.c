@@ -115,12 +115,10 @@ static int check_state(struct uz_read *c, struct uz_error *err)
 /* A map that is not needed must be one all the same: the user named it. */
 static int check_tp_map(const struct uz_read *c, struct uz_error *err)
 {
-    struct uz_tp_rules *rules;
     const char *path = c->options->input.tp_map;
     if (!path || c->n_slices > 1)
         return UZ_OK;
-    UZ_TRY(uz_tp_rules_from_json(&rules, path, &c->options->input.limits, err));
-    uz_tp_rules_free(rules);
+    UZ_TRY(uz_tp_rules_check_json(path, &c->options->input.limits, err));
     return uz_warn(c->notes, err, "--tp-map is of no use here: there is one tensor rank");
 }
 

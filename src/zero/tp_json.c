@@ -151,3 +151,11 @@ int uz_tp_rules_from_json(struct uz_tp_rules **rules, const char *path,
     free(text);
     return rc;
 }
+
+int uz_tp_rules_check_json(const char *path, const struct uz_limits *limits, struct uz_error *err)
+{
+    struct uz_tp_rules *rules;
+    UZ_TRY(uz_tp_rules_from_json(&rules, path, limits, err));
+    uz_tp_rules_free(rules);
+    return UZ_OK;
+}

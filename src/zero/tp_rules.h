@@ -82,6 +82,9 @@ int uz_tp_rules_read(struct uz_tp_rules **rules, const struct uz_node *info, con
 int uz_tp_rules_from_json(struct uz_tp_rules **rules, const char *path,
                           const struct uz_limits *limits, struct uz_error *err);
 
+/* Only whether such a file can be read. */
+int uz_tp_rules_check_json(const char *path, const struct uz_limits *limits, struct uz_error *err);
+
 /* A tensor as a tensor rank holds it. */
 struct uz_tp_named {
     const char *name;
